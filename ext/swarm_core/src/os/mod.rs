@@ -1,0 +1,3 @@
+//! The kernel: every system call of the crate is made below this module.
+
+pub mod wake;

@@ -1,0 +1,24 @@
+//! The Ruby bindings and nothing else: one file a Ruby class, plus [`gvl`] (waiting without the VM's lock) and [`error`]
+//! (Rust's errors as Ruby's exceptions). Rules live in `swarm_core`, Kafka in `swarm_kafka`.
+
+mod error;
+mod gvl;
+
+use magnus::{Error, Ruby};
+
+#[magnus::init(name = "swarm_native")]
+fn init(ruby: &Ruby) -> Result<(), Error> {
+    error::swarm_native(ruby)?;
+    Ok(())
+}
+
+/// What RubyGems before 3.4.6 asks for, which names the library after the gem.
+///
+/// # Safety
+/// Ruby calls it once, with the GVL, from `require`.
+#[unsafe(no_mangle)]
+#[allow(non_snake_case)]
+pub unsafe extern "C" fn Init_karafka_swarm() {
+    // SAFETY: the same call with the same rights; magnus exports it from `init` above.
+    unsafe { Init_swarm_native() }
+}

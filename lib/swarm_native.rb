@@ -1,0 +1,5 @@
+# frozen_string_literal: true
+
+require_relative "swarm_native/version"
+require_relative "swarm_native/errors"
+require_relative "swarm_native/library"
