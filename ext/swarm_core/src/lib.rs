@@ -6,5 +6,6 @@
 
 #![deny(missing_docs)]
 
+pub mod exit_status;
 pub mod fork_gate;
 pub mod os;

@@ -1,3 +1,4 @@
 //! The kernel: every system call of the crate is made below this module.
 
+pub mod pidfd;
 pub mod wake;
