@@ -3,3 +3,4 @@
 require_relative "swarm_native/version"
 require_relative "swarm_native/errors"
 require_relative "swarm_native/library"
+require_relative "swarm_native/fork_guard"

@@ -8,8 +8,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What a lease stands for, as a person is told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,11 @@ impl fmt::Display for Handle {
 #[error("{} live", .0.len())]
 pub struct Refused(pub Vec<Handle>);
 
+/// No lease was given, because a fork was under way all the while. Holds what the lease was asked for.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("a fork is under way")]
+pub struct StillForking(pub Handle);
+
 #[derive(Default)]
 struct State {
     leases: BTreeMap<u64, Handle>,
@@ -52,6 +58,8 @@ struct State {
 pub struct ForkGate {
     state: Mutex<State>,
     no_permit: Condvar,
+    /// True in a forked child for the gate of its parent: its lock may stay held for ever, so nobody may wait for it.
+    left_behind: AtomicBool,
 }
 
 /// The right of one handle to exist. Dropping it gives the right back.
@@ -71,16 +79,31 @@ impl ForkGate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a lease for a handle that is about to be made. Waits while a fork is under way, which is a millisecond.
-    pub fn lease(&'static self, handle: Handle) -> Lease {
-        let mut state = self.state();
-        while state.permits > 0 {
-            state = self.no_permit.wait(state).unwrap_or_else(PoisonError::into_inner);
+    /// Takes a lease for a handle that is about to be made. Waits while a fork is under way, which is a millisecond. Not
+    /// for a thread that may be the forking one itself: it would wait for itself ([`Self::lease_within`] does not).
+    pub fn lease(&'static self, mut handle: Handle) -> Lease {
+        loop {
+            match self.lease_within(handle, Duration::MAX) {
+                Ok(lease) => return lease,
+                Err(StillForking(again)) => handle = again,
+            }
+        }
+    }
+
+    /// As [`Self::lease`], but waits no longer than `patience` for a fork to be over.
+    pub fn lease_within(&'static self, handle: Handle, patience: Duration) -> Result<Lease, StillForking> {
+        let state = self.state();
+        let (mut state, _) = self
+            .no_permit
+            .wait_timeout_while(state, patience, |state| state.permits > 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        if state.permits > 0 {
+            return Err(StillForking(handle));
         }
         let id = state.next_id;
         state.next_id += 1;
         state.leases.insert(id, handle);
-        Lease { gate: self, id }
+        Ok(Lease { gate: self, id })
     }
 
     /// Takes a permit to fork, or says which handles are in the way.
@@ -102,6 +125,9 @@ impl ForkGate {
 impl Lease {
     /// Gives the handle the name that it has got by now.
     pub fn rename(&self, name: &str) {
+        if self.gate.left_behind.load(Ordering::Acquire) {
+            return;
+        }
         if let Some(handle) = self.gate.state().leases.get_mut(&self.id) {
             name.clone_into(&mut handle.name);
         }
@@ -110,12 +136,18 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.gate.left_behind.load(Ordering::Acquire) {
+            return;
+        }
         self.gate.state().leases.remove(&self.id);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if self.gate.left_behind.load(Ordering::Acquire) {
+            return;
+        }
         let mut state = self.gate.state();
         state.permits -= 1;
         if state.permits == 0 {
@@ -139,7 +171,12 @@ pub fn gate() -> &'static ForkGate {
 /// Gives a forked child a gate of its own. The parent's, whose lock another thread may have held at the fork, is left
 /// behind unused, with the leases that it had given.
 pub fn renew_after_fork() {
-    install(GATE.load(Ordering::Acquire));
+    let parents = GATE.load(Ordering::Acquire);
+    if !parents.is_null() {
+        // SAFETY: as in `gate`: it was made by `install` and is never freed.
+        unsafe { &*parents }.left_behind.store(true, Ordering::Release);
+    }
+    install(parents);
 }
 
 /// Puts a new gate in the place of `current`, or returns the one that somebody else has put there meanwhile.
@@ -181,6 +218,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_child_inherits_never_waits_for_the_parents_lock() {
+        let gate = a_gate();
+        let (lease, permit) = (gate.lease(handle("a")), Permit { gate });
+        let _held_for_ever = gate.state();
+        gate.left_behind.store(true, Ordering::Release);
+        lease.rename("b");
+        drop((lease, permit));
+    }
+
+    #[test]
     fn a_lease_waits_until_the_fork_is_over() {
         let gate = a_gate();
         let permit = gate.permit().ok().unwrap();
@@ -189,5 +236,15 @@ mod tests {
         drop(permit);
         opener.join().unwrap();
         assert!(gate.permit().is_ok());
+    }
+
+    #[test]
+    fn a_lease_gives_up_where_a_fork_does_not_end() {
+        let gate = a_gate();
+        let permit = gate.permit().ok().unwrap();
+        let Err(StillForking(back)) = gate.lease_within(handle("a"), Duration::ZERO) else { panic!("beside a permit") };
+        assert_eq!(back, handle("a"));
+        drop(permit);
+        assert!(gate.lease_within(back, Duration::ZERO).is_ok());
     }
 }

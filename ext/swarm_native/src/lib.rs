@@ -2,6 +2,8 @@
 //! (Rust's errors as Ruby's exceptions). Rules live in `swarm_core`, Kafka in `swarm_kafka`.
 
 mod error;
+mod fork_guard;
+mod fork_lease;
 mod gvl;
 
 use magnus::{Error, Ruby};
@@ -9,6 +11,7 @@ use magnus::{Error, Ruby};
 #[magnus::init(name = "swarm_native")]
 fn init(ruby: &Ruby) -> Result<(), Error> {
     error::swarm_native(ruby)?;
+    fork_guard::init(ruby)?;
     Ok(())
 }
 
