@@ -6,6 +6,12 @@
 
 #![deny(missing_docs)]
 
+pub mod backoff;
 pub mod exit_status;
+pub mod fleet;
 pub mod fork_gate;
+pub mod node;
+pub mod notice;
 pub mod os;
+pub mod policy;
+pub mod report;

@@ -1,5 +1,10 @@
 //! The kernel: every system call of the crate is made below this module.
 
+pub mod birth;
 pub mod fork;
+pub mod orphan;
 pub mod pidfd;
+pub mod private;
+pub mod reactor;
+pub mod signals;
 pub mod wake;

@@ -60,7 +60,12 @@ impl Pidfd {
     pub fn open(pid: i32) -> rustix::io::Result<Self> {
         let known = if pid > 0 { Pid::from_raw(pid) } else { None };
         let fd = pidfd_open(known.ok_or(Errno::INVAL)?, PidfdFlags::empty())?;
-        Ok(Self { fd, pid, exited: AtomicBool::new(false) })
+        Ok(Self::from_fd(fd, pid))
+    }
+
+    /// Takes a descriptor that is known to be the pidfd of that process, such as one inherited over a fork.
+    pub fn from_fd(fd: OwnedFd, pid: i32) -> Self {
+        Self { fd, pid, exited: AtomicBool::new(false) }
     }
 
     /// The pid that the process has, or had.

@@ -1,0 +1,376 @@
+//! All nodes of a swarm: start, stop, quiet, scale, rolling restart.
+//!
+//! [`Fleet::step`] takes what happened and returns what is to be done; [`Fleet::deadline`] says when it wants to be asked
+//! again though nothing has happened. A step costs as much as the nodes that it concerns, not as much as all of them.
+//!
+//! Stop wins over everything: from then on nothing is forked, whatever else is under way.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::exit_status::ExitStatus;
+use crate::node::{self, Action, Node, NodeId, Rules, State, Who};
+use crate::notice::{Notice, Reason, What};
+use crate::policy::{OnCrashLoop, Policy};
+use crate::report::Report;
+
+/// A second request to stop within this time is the first one, told twice: by Ctrl-C and by a script, say.
+const SAME_STOP: Duration = Duration::from_secs(1);
+
+/// What can happen to a swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It begins.
+    Start,
+    /// A fork gave this process.
+    Forked(Who, i32),
+    /// A fork failed.
+    ForkFailed(Who),
+    /// A process reported.
+    Told(Who, Report),
+    /// A process ended.
+    Ended(Who, ExitStatus),
+    /// A deadline may be due.
+    Tick,
+    /// Somebody wants it to stop. A second time, later than a second: at once.
+    Stop,
+    /// Somebody wants it to fetch no more.
+    Quiet,
+    /// Somebody wants all nodes replaced, one after the other.
+    Restart,
+    /// Somebody wants so many nodes.
+    Scale(u32),
+    /// Somebody wants all nodes to get this signal.
+    Signal(Signal),
+}
+
+/// What the swarm as a whole is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    New,
+    Running,
+    Quiet,
+    Stopping { since: Instant, give_up_at: Instant },
+    Over,
+}
+
+/// A rolling restart: who is being replaced now, and who is next.
+#[derive(Clone, Debug)]
+struct Roll {
+    next: VecDeque<NodeId>,
+    /// The generation that the node's replacement will have.
+    current: Option<Who>,
+}
+
+/// How a swarm ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The nodes that had to be killed to stop.
+    pub killed: Vec<NodeId>,
+    /// The nodes that did not end though they were killed.
+    pub lost: Vec<NodeId>,
+    /// The slot whose crash loop ended the swarm.
+    pub crash_loop: Option<NodeId>,
+}
+
+/// All nodes of a swarm.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    policy: Policy,
+    nodes: Vec<Node>,
+    wanted: u32,
+    mode: Mode,
+    roll: Option<Roll>,
+    /// How many nodes are not idle.
+    busy: usize,
+    /// The deadline of each node that has one, soonest first.
+    deadlines: BTreeSet<(Instant, NodeId)>,
+    /// The same by node: what stands in `deadlines` for it.
+    due: Vec<Option<Instant>>,
+    random: fastrand::Rng,
+    outcome: Outcome,
+}
+
+impl Fleet {
+    /// A swarm that has not begun. `seed` decides the jitter of its delays.
+    pub fn new(policy: Policy, seed: u64) -> Self {
+        let wanted = policy.nodes;
+        Self {
+            policy,
+            nodes: (0..wanted).map(Node::new).collect(),
+            wanted,
+            mode: Mode::New,
+            roll: None,
+            busy: 0,
+            deadlines: BTreeSet::new(),
+            due: vec![None; wanted as usize],
+            random: fastrand::Rng::with_seed(seed),
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// All slots, those that a smaller swarm has left idle included.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Its settings.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// True once it will do nothing more.
+    pub fn is_over(&self) -> bool {
+        self.mode == Mode::Over
+    }
+
+    /// True once somebody has asked it to stop.
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.mode, Mode::Stopping { .. } | Mode::Over)
+    }
+
+    /// How it ended, or has ended so far.
+    pub fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// True where a fork was asked for and is still wanted.
+    pub fn wants_fork(&self, who: Who) -> bool {
+        self.nodes.get(who.id as usize).is_some_and(|node| node.who() == who && *node.state() == State::Forking)
+    }
+
+    /// When [`Event::Tick`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        let node = self.deadlines.first().map(|(at, _)| *at);
+        match self.mode {
+            Mode::Stopping { give_up_at, .. } => Some(node.map_or(give_up_at, |at| at.min(give_up_at))),
+            Mode::Over => None,
+            Mode::New | Mode::Running | Mode::Quiet => node,
+        }
+    }
+
+    /// Takes what happened and says what is to be done.
+    pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        let mut out = Vec::new();
+        match event {
+            Event::Start => self.start(now, &mut out),
+            Event::Forked(who, pid) => self.one(who, node::Event::Forked(pid), now, &mut out),
+            Event::ForkFailed(who) => self.one(who, node::Event::ForkFailed, now, &mut out),
+            Event::Told(who, report) => self.one(who, node::Event::Told(report), now, &mut out),
+            Event::Ended(who, exit) => self.one(who, node::Event::Ended(exit), now, &mut out),
+            Event::Tick => self.tick(now, &mut out),
+            Event::Stop => self.stop(now, &mut out),
+            Event::Quiet => self.quiet(now, &mut out),
+            Event::Restart => self.restart(now, &mut out),
+            Event::Scale(nodes) => self.scale(nodes, now, &mut out),
+            Event::Signal(signal) => self.signal(signal, &mut out),
+        }
+        if !self.is_over() && self.busy == 0 && matches!(self.mode, Mode::Stopping { .. } | Mode::Running) {
+            self.end(&mut out);
+        }
+        out
+    }
+
+    fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.mode == Mode::New {
+            self.mode = Mode::Running;
+            self.all(node::Event::Start, now, out);
+        }
+    }
+
+    fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
+        // Each due node gets one tick a step: one whose deadline stays due must not hold up the others.
+        let due: Vec<NodeId> = self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
+        for id in due {
+            self.node(id, node::Event::Tick, now, out);
+        }
+        self.roll_on(now, out);
+        if matches!(self.mode, Mode::Stopping { give_up_at, .. } if now >= give_up_at) {
+            self.give_up(out);
+        }
+    }
+
+    fn stop(&mut self, now: Instant, out: &mut Vec<Action>) {
+        match self.mode {
+            Mode::New | Mode::Running | Mode::Quiet => {
+                let give_up_at = now + self.policy.shutdown_timeout + self.policy.kill_grace;
+                self.mode = Mode::Stopping { since: now, give_up_at };
+                self.roll = None;
+                out.push(Action::Emit(Notice::new(What::Stopping)));
+                self.all(node::Event::Stop(Reason::Stopped), now, out);
+            }
+            Mode::Stopping { since, .. } if now.saturating_duration_since(since) >= SAME_STOP => {
+                self.mode = Mode::Stopping { since, give_up_at: now + self.policy.kill_grace };
+                self.all(node::Event::Kill, now, out);
+            }
+            Mode::Stopping { .. } | Mode::Over => {}
+        }
+    }
+
+    fn quiet(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.mode == Mode::Running {
+            self.mode = Mode::Quiet;
+            self.roll = None;
+            out.push(Action::Emit(Notice::new(What::Quieting)));
+            self.signal(Signal::SIGTSTP, out);
+            // A slot that waits for its next process gets none; the deadlines of the others have changed.
+            for id in 0..self.nodes.len() as NodeId {
+                let event = match self.nodes[id as usize].state() {
+                    State::Waiting { .. } | State::Forking => node::Event::Stop(Reason::Stopped),
+                    _ => node::Event::Tick,
+                };
+                self.node(id, event, now, out);
+            }
+        }
+    }
+
+    fn restart(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.mode == Mode::Running {
+            out.push(Action::Emit(Notice::new(What::Restarting)));
+            self.roll = Some(Roll { next: (0..self.wanted).collect(), current: None });
+            self.roll_on(now, out);
+        }
+    }
+
+    /// Goes on with a rolling restart where the present node's replacement is ready, or ends it where it never will be.
+    fn roll_on(&mut self, now: Instant, out: &mut Vec<Action>) {
+        while let Some(roll) = &mut self.roll {
+            if let Some(current) = roll.current {
+                let node = &self.nodes[current.id as usize];
+                match node.state() {
+                    State::Ready(_) if node.who().generation >= current.generation => roll.current = None,
+                    _ if current.id >= self.wanted => roll.current = None,
+                    // The replacement did not get ready: the rest stays on what works.
+                    _ if node.who().generation > current.generation || self.replacement_failed(current) => {
+                        self.roll = None;
+                        out.push(Action::Emit(Notice {
+                            node: Some(current.id),
+                            message: Some("rolling restart given up: the replacement did not get ready".into()),
+                            ..Notice::new(What::Error)
+                        }));
+                        return;
+                    }
+                    _ => return,
+                }
+                continue;
+            }
+            let Some(id) = roll.next.pop_front() else {
+                self.roll = None;
+                out.push(Action::Emit(Notice::new(What::Restarted)));
+                return;
+            };
+            // A node without a process gets a new one anyway, and one that is stopping is being replaced already.
+            if id < self.wanted && matches!(self.nodes[id as usize].state(), State::Booting(_) | State::Ready(_)) {
+                let Who { id, generation } = self.nodes[id as usize].who();
+                roll.current = Some(Who { id, generation: generation + 1 });
+                self.node(id, node::Event::Stop(Reason::Restart), now, out);
+            }
+        }
+    }
+
+    fn replacement_failed(&self, current: Who) -> bool {
+        let node = &self.nodes[current.id as usize];
+        node.who().generation == current.generation
+            && matches!(node.state(), State::Waiting { .. } | State::Stopping { .. } | State::Idle)
+    }
+
+    fn scale(&mut self, nodes: u32, now: Instant, out: &mut Vec<Action>) {
+        let before = self.wanted;
+        self.wanted = nodes;
+        if self.mode != Mode::Running {
+            return;
+        }
+        self.nodes.extend((self.nodes.len() as NodeId..nodes).map(Node::new));
+        self.due.resize(self.nodes.len(), None);
+        for id in (nodes..before).rev() {
+            self.node(id, node::Event::Stop(Reason::ScaledDown), now, out);
+        }
+        for id in before..nodes {
+            self.node(id, node::Event::Start, now, out);
+        }
+    }
+
+    fn signal(&self, signal: Signal, out: &mut Vec<Action>) {
+        let alive = self.nodes.iter().filter(|node| node.state().life().is_some());
+        out.extend(alive.map(|node| Action::Signal(node.who(), signal)));
+    }
+
+    /// The killed nodes have not ended: the swarm does not wait for ever.
+    fn give_up(&mut self, out: &mut Vec<Action>) {
+        for node in &self.nodes {
+            let Some(life) = node.state().life() else { continue };
+            self.outcome.lost.push(node.who().id);
+            out.push(Action::Emit(Notice {
+                node: Some(node.who().id),
+                pid: Some(life.pid),
+                message: Some("killed, and has not ended: the kernel holds it, or it is traced".into()),
+                ..Notice::new(What::Error)
+            }));
+        }
+        self.end(out);
+    }
+
+    fn end(&mut self, out: &mut Vec<Action>) {
+        self.mode = Mode::Over;
+        out.push(Action::Emit(Notice::new(What::Stopped)));
+    }
+
+    /// News of one process, which counts only while it is the node's present one.
+    fn one(&mut self, who: Who, event: node::Event, now: Instant, out: &mut Vec<Action>) {
+        if self.nodes.get(who.id as usize).is_some_and(|node| node.who() == who) {
+            self.node(who.id, event, now, out);
+            self.roll_on(now, out);
+        }
+    }
+
+    fn all(&mut self, event: node::Event, now: Instant, out: &mut Vec<Action>) {
+        for id in 0..self.nodes.len() as NodeId {
+            self.node(id, event, now, out);
+        }
+    }
+
+    fn node(&mut self, id: NodeId, event: node::Event, now: Instant, out: &mut Vec<Action>) {
+        let quiet = self.mode == Mode::Quiet;
+        let Some(node) = self.nodes.get_mut(id as usize) else { return };
+        let was_idle = *node.state() == State::Idle;
+        let first = out.len();
+        let rules = Rules {
+            policy: &self.policy,
+            now,
+            wanted: self.mode == Mode::Running && id < self.wanted,
+            quiet,
+            jitter: self.random.f64(),
+        };
+        node.step(event, &rules, out);
+        self.busy = self.busy + usize::from(was_idle) - usize::from(*node.state() == State::Idle);
+        let due = node.deadline(&self.policy, quiet);
+        let was_due = std::mem::replace(&mut self.due[id as usize], due);
+        if was_due != due {
+            was_due.map(|at| self.deadlines.remove(&(at, id)));
+            due.map(|at| self.deadlines.insert((at, id)));
+        }
+        self.note(id, first, now, out);
+    }
+
+    /// Keeps what of the new actions since `first` concerns the swarm as a whole.
+    fn note(&mut self, id: NodeId, first: usize, now: Instant, out: &mut Vec<Action>) {
+        let stopping = matches!(self.mode, Mode::Stopping { .. });
+        let mut crash_loop = false;
+        for action in &out[first..] {
+            match action {
+                Action::Signal(_, Signal::SIGKILL) if stopping => self.outcome.killed.push(id),
+                Action::Emit(Notice { what: What::CrashLoop, .. }) => crash_loop = true,
+                _ => {}
+            }
+        }
+        if crash_loop && self.policy.on_crash_loop == OnCrashLoop::Stop && self.outcome.crash_loop.is_none() {
+            self.outcome.crash_loop = Some(id);
+            self.stop(now, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,379 @@
+//! One node's life as a state machine: (state, event, now) -> (state, actions).
+//!
+//! A node is a slot of the swarm. It has at most one process at a time, and each process that it gets is a new
+//! generation. [`Node::step`] is the whole of what can happen to it; read it as a table, a state a row and an event a
+//! column. What concerns more than one node stands in [`crate::fleet`].
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::backoff::{Backoff, Tenure, Verdict};
+use crate::exit_status::ExitStatus;
+use crate::notice::{Notice, Reason, What};
+use crate::policy::{OnNormalExit, Policy, Told};
+use crate::report::Report;
+
+/// The number of a node, from 0.
+pub type NodeId = u32;
+
+/// One process of a node. Later processes of the same node have higher generations, so news of a process that is long
+/// gone cannot be taken for news of its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Who {
+    /// The node.
+    pub id: NodeId,
+    /// Which of its processes, from 1.
+    pub generation: u64,
+}
+
+/// What is known of a process while it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Its process id.
+    pub pid: i32,
+    /// When it was forked.
+    pub started_at: Instant,
+    /// When it reported last.
+    pub reported_at: Option<Instant>,
+    /// When it became ready.
+    pub ready_at: Option<Instant>,
+}
+
+impl Life {
+    fn tenure(&self, now: Instant) -> Tenure {
+        self.ready_at.map_or(Tenure::NeverReady, |at| Tenure::Ready(now.saturating_duration_since(at)))
+    }
+}
+
+/// Where a node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No process, and none is due.
+    Idle,
+    /// No process; the next one is due then.
+    Waiting {
+        /// When the fork is due.
+        until: Instant,
+    },
+    /// The fork has been asked for.
+    Forking,
+    /// A process that is not ready yet.
+    Booting(Life),
+    /// A process that works.
+    Ready(Life),
+    /// A process that was told to stop.
+    Stopping {
+        /// The process.
+        life: Life,
+        /// Why.
+        reason: Reason,
+        /// When it is killed.
+        kill_at: Instant,
+    },
+    /// A process that was killed and has not ended yet.
+    Killing {
+        /// The process.
+        life: Life,
+        /// Why it had been told to stop.
+        reason: Reason,
+    },
+}
+
+impl State {
+    /// The process, where there is one.
+    pub fn life(&self) -> Option<&Life> {
+        match self {
+            State::Idle | State::Waiting { .. } | State::Forking => None,
+            State::Booting(life) | State::Ready(life) => Some(life),
+            State::Stopping { life, .. } | State::Killing { life, .. } => Some(life),
+        }
+    }
+
+    /// The state's word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Idle => "idle",
+            State::Waiting { .. } => "waiting",
+            State::Forking => "forking",
+            State::Booting(_) => "booting",
+            State::Ready(_) => "ready",
+            State::Stopping { .. } => "stopping",
+            State::Killing { .. } => "killing",
+        }
+    }
+}
+
+/// What can happen to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The swarm wants it to run.
+    Start,
+    /// The fork gave this process.
+    Forked(i32),
+    /// The fork failed.
+    ForkFailed,
+    /// Its process reported.
+    Told(Report),
+    /// A deadline of its own may be due.
+    Tick,
+    /// The swarm wants its process to stop, or not to come.
+    Stop(Reason),
+    /// The swarm wants its process to be gone.
+    Kill,
+    /// Its process has ended.
+    Ended(ExitStatus),
+}
+
+/// What is to be done for a node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Fork a process for it, and answer `Forked` or `ForkFailed`.
+    Fork(Who),
+    /// Send its process a signal.
+    Signal(Who, Signal),
+    /// Tell whoever listens.
+    Emit(Notice),
+}
+
+/// The circumstances of a step that are not the node's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// The settings.
+    pub policy: &'a Policy,
+    /// The time.
+    pub now: Instant,
+    /// Whether the node is to have a process: false while the swarm stops or is quiet, and when it became smaller.
+    pub wanted: bool,
+    /// While the swarm is quiet nobody is stopped for what they report or do not report.
+    pub quiet: bool,
+    /// A random number between 0 and 1.
+    pub jitter: f64,
+}
+
+/// One slot of the swarm.
+#[derive(Clone, Debug)]
+pub struct Node {
+    id: NodeId,
+    generation: u64,
+    state: State,
+    backoff: Backoff,
+    last_exit: Option<(ExitStatus, Reason)>,
+}
+
+impl Node {
+    /// A slot that has never had a process.
+    pub fn new(id: NodeId) -> Self {
+        Self { id, generation: 0, state: State::Idle, backoff: Backoff::default(), last_exit: None }
+    }
+
+    /// Its present process, or the last one.
+    pub fn who(&self) -> Who {
+        Who { id: self.id, generation: self.generation }
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// How often its process has been replaced.
+    pub fn restarts(&self) -> u64 {
+        self.generation.saturating_sub(1)
+    }
+
+    /// How its last process ended, and why.
+    pub fn last_exit(&self) -> Option<(ExitStatus, Reason)> {
+        self.last_exit
+    }
+
+    /// When `Tick` is due.
+    pub fn deadline(&self, policy: &Policy, quiet: bool) -> Option<Instant> {
+        match &self.state {
+            State::Waiting { until } => Some(*until),
+            State::Booting(life) => {
+                let give_up = (!quiet).then(|| life.started_at + policy.boot_timeout);
+                [ready_by_itself_at(life, policy), give_up].into_iter().flatten().min()
+            }
+            State::Ready(life) if !quiet => hangs_at(life, policy),
+            State::Stopping { kill_at, .. } => Some(*kill_at),
+            State::Ready(_) | State::Idle | State::Forking | State::Killing { .. } => None,
+        }
+    }
+
+    /// Everything that can happen to a node. What is not in the table changes nothing.
+    pub fn step(&mut self, event: Event, rules: &Rules<'_>, out: &mut Vec<Action>) {
+        use Event as E;
+        use State as S;
+        let now = rules.now;
+        self.state = match (self.state, event) {
+            (S::Idle, E::Start) => self.fork(out),
+            (S::Waiting { until }, E::Tick) if now >= until && rules.wanted => self.fork(out),
+            (S::Waiting { .. } | S::Forking, E::Stop(_) | E::Kill) => S::Idle,
+
+            (S::Forking, E::Forked(pid)) => self.forked(pid, rules, out),
+            (S::Forking, E::ForkFailed) if rules.wanted => {
+                S::Waiting { until: now + self.backoff.fork_failed(rules.policy, rules.jitter) }
+            }
+            (S::Forking, E::ForkFailed) => S::Idle,
+
+            (S::Booting(life), E::Told(report)) => self.told(life, report, rules, out),
+            (S::Booting(life), E::Tick) if is_due(ready_by_itself_at(&life, rules.policy), now) => {
+                self.ready(life, rules, out)
+            }
+            (S::Booting(life), E::Tick) if now >= life.started_at + rules.policy.boot_timeout && !rules.quiet => {
+                self.unhealthy(life, Reason::BootTimeout, rules, out)
+            }
+
+            (S::Ready(life), E::Told(report)) => self.told(life, report, rules, out),
+            (S::Ready(life), E::Tick) if is_due(hangs_at(&life, rules.policy), now) && !rules.quiet => {
+                self.unhealthy(life, Reason::Hung, rules, out)
+            }
+
+            (S::Booting(life) | S::Ready(life), E::Stop(reason)) => self.stop(life, reason, rules, out),
+            (S::Booting(life) | S::Ready(life), E::Kill) => self.kill(life, Reason::Stopped, rules, out),
+            (S::Stopping { life, reason, kill_at }, E::Tick) if now >= kill_at => self.kill(life, reason, rules, out),
+            (S::Stopping { life, reason, .. }, E::Kill) => self.kill(life, reason, rules, out),
+
+            (S::Booting(life) | S::Ready(life), E::Ended(exit)) => {
+                self.ended(life, exit, Reason::of_an_unasked_end(exit), false, rules, out)
+            }
+            (S::Stopping { life, reason, .. } | S::Killing { life, reason }, E::Ended(exit)) => {
+                self.ended(life, exit, reason, true, rules, out)
+            }
+
+            (state, _) => state,
+        };
+    }
+
+    fn fork(&mut self, out: &mut Vec<Action>) -> State {
+        self.generation += 1;
+        out.push(Action::Fork(self.who()));
+        State::Forking
+    }
+
+    fn forked(&mut self, pid: i32, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
+        let life = Life { pid, started_at: rules.now, reported_at: None, ready_at: None };
+        out.push(self.notice(What::NodeStarted, &life, |_| {}));
+        if rules.wanted { State::Booting(life) } else { self.stop(life, Reason::Stopped, rules, out) }
+    }
+
+    fn told(&mut self, mut life: Life, report: Report, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
+        if report.worst.is_some() {
+            life.reported_at = Some(rules.now);
+        }
+        match report.worst {
+            Some(code) if code > 0 && !rules.quiet => self.unhealthy(life, Reason::Unhealthy(code), rules, out),
+            _ if life.ready_at.is_some() => State::Ready(life),
+            _ if report.ready || is_due(ready_by_itself_at(&life, rules.policy), rules.now) => {
+                self.ready(life, rules, out)
+            }
+            _ => State::Booting(life),
+        }
+    }
+
+    fn ready(&mut self, mut life: Life, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
+        life.ready_at = Some(rules.now);
+        out.push(self.notice(What::NodeReady, &life, |notice| {
+            notice.lasted = Some(rules.now.saturating_duration_since(life.started_at));
+        }));
+        State::Ready(life)
+    }
+
+    fn unhealthy(&mut self, life: Life, reason: Reason, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
+        out.push(self.notice(What::NodeUnhealthy, &life, |notice| notice.reason = Some(reason)));
+        self.stop(life, reason, rules, out)
+    }
+
+    fn stop(&mut self, life: Life, reason: Reason, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
+        // A node that somebody has stopped with SIGSTOP sees its SIGTERM only once it continues.
+        out.push(Action::Signal(self.who(), Signal::SIGTERM));
+        out.push(Action::Signal(self.who(), Signal::SIGCONT));
+        out.push(self.notice(What::NodeStopping, &life, |notice| notice.reason = Some(reason)));
+        State::Stopping { life, reason, kill_at: rules.now + rules.policy.shutdown_timeout }
+    }
+
+    fn kill(&mut self, life: Life, reason: Reason, _rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
+        out.push(Action::Signal(self.who(), Signal::SIGKILL));
+        out.push(self.notice(What::NodeKilled, &life, |notice| notice.reason = Some(reason)));
+        State::Killing { life, reason }
+    }
+
+    fn ended(
+        &mut self,
+        life: Life,
+        exit: ExitStatus,
+        reason: Reason,
+        told: bool,
+        rules: &Rules<'_>,
+        out: &mut Vec<Action>,
+    ) -> State {
+        self.last_exit = Some((exit, reason));
+        let leaves = reason == Reason::Exited && rules.policy.on_normal_exit == OnNormalExit::Leave;
+        let comes_back = rules.wanted && !leaves;
+        let verdict = if comes_back { self.verdict(&life, reason, told, rules) } else { None };
+        out.push(self.notice(What::NodeExited, &life, |notice| {
+            notice.reason = Some(reason);
+            notice.exit = Some(exit);
+            notice.lasted = Some(rules.now.saturating_duration_since(life.started_at));
+            notice.delay = verdict.map(|verdict| verdict.delay);
+        }));
+        match verdict {
+            None => State::Idle,
+            Some(verdict) => {
+                if verdict.crash_loop {
+                    out.push(self.notice(What::CrashLoop, &life, |notice| {
+                        notice.reason = Some(reason);
+                        notice.exit = Some(exit);
+                        notice.delay = Some(verdict.delay);
+                    }));
+                }
+                if verdict.delay.is_zero() {
+                    self.fork(out)
+                } else {
+                    State::Waiting { until: rules.now + verdict.delay }
+                }
+            }
+        }
+    }
+
+    /// How long the replacement of a process that ended waits.
+    fn verdict(&mut self, life: &Life, reason: Reason, told: bool, rules: &Rules<'_>) -> Option<Verdict> {
+        if told && reason.is_planned() {
+            return Some(Verdict { delay: Duration::ZERO, crash_loop: false });
+        }
+        let mut verdict = self.backoff.death(life.tenure(rules.now), rules.policy, rules.jitter);
+        // It ended as if told to, but not by us: the same stop may be on its way to the supervisor.
+        if matches!(reason, Reason::Exited | Reason::Stopped) {
+            verdict.delay = verdict.delay.max(rules.policy.settle);
+        }
+        Some(verdict)
+    }
+
+    fn notice(&self, what: What, life: &Life, fill: impl FnOnce(&mut Notice)) -> Action {
+        let mut notice = Notice { node: Some(self.id), pid: Some(life.pid), ..Notice::new(what) };
+        fill(&mut notice);
+        Action::Emit(notice)
+    }
+}
+
+/// When a booting node that has reported healthy counts as ready without having said so.
+fn ready_by_itself_at(life: &Life, policy: &Policy) -> Option<Instant> {
+    match policy.ready {
+        Told::Auto => life.reported_at.map(|reported| reported.max(life.started_at + policy.ready_after)),
+        Told::Manual => None,
+    }
+}
+
+/// When a ready node that goes on saying nothing hangs.
+fn hangs_at(life: &Life, policy: &Policy) -> Option<Instant> {
+    let heard = life.reported_at.max(life.ready_at)?;
+    policy.report_timeout.map(|timeout| heard + timeout)
+}
+
+fn is_due(at: Option<Instant>, now: Instant) -> bool {
+    at.is_some_and(|at| now >= at)
+}
+
+#[cfg(test)]
+mod tests;

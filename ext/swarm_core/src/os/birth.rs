@@ -1,0 +1,154 @@
+//! A fork, step by step, on both sides.
+//!
+//! Before: pipes are made and signals held back. The fork itself is Ruby's. The child first closes what only the
+//! supervisor owns, starts its orphan watch, and, once its signal handlers stand, waits for *go*. The parent opens the
+//! child's pidfd, which cannot be another process's since an unreaped child's pid is not given away, and then says go.
+//! A supervisor that dies in between leaves a child that sees its pidfd turn readable and leaves as an orphan.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::pidfd::Pidfd;
+use super::private;
+use super::signals::Held;
+use crate::node::Who;
+
+/// A fork that is under way.
+#[derive(Debug)]
+pub struct Birth {
+    /// Whose process it will be.
+    pub who: Who,
+    ends: Ends,
+    held: Held,
+}
+
+/// The four ends of the two pipes; the parent keeps `report_read` and `go_write`, the child the others.
+#[derive(Debug)]
+struct Ends {
+    report_read: OwnedFd,
+    report_write: OwnedFd,
+    go_read: OwnedFd,
+    go_write: OwnedFd,
+    supervisor: OwnedFd,
+}
+
+impl Ends {
+    fn each(&self) -> [&OwnedFd; 5] {
+        [&self.report_read, &self.report_write, &self.go_read, &self.go_write, &self.supervisor]
+    }
+}
+
+/// What the parent keeps of a process that it forked.
+#[derive(Debug)]
+pub struct Child {
+    /// Whose process it is.
+    pub who: Who,
+    /// The process.
+    pub pidfd: Pidfd,
+    /// Where it reports.
+    pub reports: OwnedFd,
+}
+
+impl Child {
+    /// Ends a process that nobody can watch. It has run no user code for longer than a moment.
+    pub(super) fn kill_and_reap(self) {
+        let _ = self.pidfd.signal(libc::SIGKILL);
+        let _ = retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED));
+    }
+}
+
+/// What the child keeps.
+#[derive(Debug)]
+pub struct Newborn {
+    /// Where it reports. Non-blocking.
+    pub reports: OwnedFd,
+    go: OwnedFd,
+    supervisor: Pidfd,
+    held: Held,
+}
+
+impl Birth {
+    /// Makes the pipes and holds signals back. On failure nothing is left behind.
+    pub fn prepare(who: Who, supervisor: &Pidfd) -> rustix::io::Result<Self> {
+        let (report_read, report_write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (go_read, go_write) = pipe_with(PipeFlags::CLOEXEC)?;
+        let supervisor = supervisor.try_clone_fd()?;
+        let ends = Ends { report_read, report_write, go_read, go_write, supervisor };
+        ends.each().into_iter().for_each(private::note);
+        Ok(Self { who, ends, held: Held::hold() })
+    }
+
+    /// In the parent, after the fork: takes the child as its own and lets it go. On failure the child finds that nobody
+    /// says go, and leaves.
+    pub fn forked(self, pid: i32) -> rustix::io::Result<Child> {
+        self.ends.each().into_iter().for_each(private::forget);
+        self.held.release();
+        let Ends { report_read, report_write, go_read, go_write, supervisor } = self.ends;
+        // The child's ends are closed first: that frees descriptors for the pidfd where they are scarce.
+        drop((report_write, go_read, supervisor));
+        let pidfd = Pidfd::open(pid)?;
+        match rustix::io::write(&go_write, b"g") {
+            // PIPE: it has died already, which its pidfd will tell.
+            Ok(_) | Err(Errno::PIPE) => Ok(Child { who: self.who, pidfd, reports: report_read }),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// In the parent, when the fork failed.
+    pub fn failed(self) {
+        self.ends.each().into_iter().for_each(private::forget);
+        self.held.release();
+    }
+
+    /// In the child, before anything else. Signals are still held back.
+    pub fn born(self, supervisor_pid: i32) -> Newborn {
+        let Ends { report_read, report_write, go_read, go_write, supervisor } = self.ends;
+        for kept in [&report_write, &go_read, &supervisor, &report_read, &go_write] {
+            private::forget(kept);
+        }
+        drop((report_read, go_write));
+        private::close_all_in_child();
+        Newborn {
+            reports: report_write,
+            go: go_read,
+            supervisor: Pidfd::from_fd(supervisor, supervisor_pid),
+            held: self.held,
+        }
+    }
+}
+
+impl Newborn {
+    /// Starts the orphan watch: see [`super::orphan`].
+    pub fn watch(&self, grace: Duration, orphaned: Arc<AtomicBool>) -> std::io::Result<()> {
+        let own = Pidfd::open(rustix::process::getpid().as_raw_nonzero().get())?;
+        let supervisor = Pidfd::from_fd(self.supervisor.try_clone_fd()?, self.supervisor.pid());
+        super::orphan::watch(supervisor, own, grace, orphaned)
+    }
+
+    /// Lets signals through, now that the node's own handlers stand.
+    pub fn release_signals(&self) {
+        self.held.release();
+    }
+
+    /// Waits until the parent says go. False: it never will, since it is dead or has given this child up.
+    pub fn wait_for_go(self) -> (OwnedFd, bool) {
+        loop {
+            let mut fds = [PollFd::new(&self.go, PollFlags::IN), PollFd::new(&self.supervisor, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Ok(_) if !fds[0].revents().is_empty() => {
+                    let said = rustix::io::read(self.go.as_fd(), &mut [0u8; 1]);
+                    return (self.reports, said == Ok(1));
+                }
+                Ok(_) if !fds[1].revents().is_empty() => return (self.reports, false),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+}
