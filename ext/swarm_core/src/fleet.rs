@@ -36,6 +36,8 @@ pub enum Event {
     Tick,
     /// Somebody wants it to stop. A second time, later than a second: at once.
     Stop,
+    /// Somebody wants it to be gone, without waiting for anything.
+    Kill,
     /// Somebody wants it to fetch no more.
     Quiet,
     /// Somebody wants all nodes replaced, one after the other.
@@ -162,6 +164,10 @@ impl Fleet {
             Event::Ended(who, exit) => self.one(who, node::Event::Ended(exit), now, &mut out),
             Event::Tick => self.tick(now, &mut out),
             Event::Stop => self.stop(now, &mut out),
+            Event::Kill => {
+                self.stop(now, &mut out);
+                self.kill(now, &mut out);
+            }
             Event::Quiet => self.quiet(now, &mut out),
             Event::Restart => self.restart(now, &mut out),
             Event::Scale(nodes) => self.scale(nodes, now, &mut out),
@@ -201,11 +207,15 @@ impl Fleet {
                 out.push(Action::Emit(Notice::new(What::Stopping)));
                 self.all(node::Event::Stop(Reason::Stopped), now, out);
             }
-            Mode::Stopping { since, .. } if now.saturating_duration_since(since) >= SAME_STOP => {
-                self.mode = Mode::Stopping { since, give_up_at: now + self.policy.kill_grace };
-                self.all(node::Event::Kill, now, out);
-            }
+            Mode::Stopping { since, .. } if now.saturating_duration_since(since) >= SAME_STOP => self.kill(now, out),
             Mode::Stopping { .. } | Mode::Over => {}
+        }
+    }
+
+    fn kill(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if let Mode::Stopping { since, .. } = self.mode {
+            self.mode = Mode::Stopping { since, give_up_at: now + self.policy.kill_grace };
+            self.all(node::Event::Kill, now, out);
         }
     }
 

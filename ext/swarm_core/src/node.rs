@@ -151,6 +151,17 @@ pub struct Rules<'a> {
     pub jitter: f64,
 }
 
+/// The end of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Its process id.
+    pub pid: i32,
+    /// How it ended.
+    pub exit: ExitStatus,
+    /// Why.
+    pub reason: Reason,
+}
+
 /// One slot of the swarm.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -158,13 +169,13 @@ pub struct Node {
     generation: u64,
     state: State,
     backoff: Backoff,
-    last_exit: Option<(ExitStatus, Reason)>,
+    last_end: Option<End>,
 }
 
 impl Node {
     /// A slot that has never had a process.
     pub fn new(id: NodeId) -> Self {
-        Self { id, generation: 0, state: State::Idle, backoff: Backoff::default(), last_exit: None }
+        Self { id, generation: 0, state: State::Idle, backoff: Backoff::default(), last_end: None }
     }
 
     /// Its present process, or the last one.
@@ -182,9 +193,9 @@ impl Node {
         self.generation.saturating_sub(1)
     }
 
-    /// How its last process ended, and why.
-    pub fn last_exit(&self) -> Option<(ExitStatus, Reason)> {
-        self.last_exit
+    /// How its last process ended.
+    pub fn last_end(&self) -> Option<End> {
+        self.last_end
     }
 
     /// When `Tick` is due.
@@ -308,7 +319,7 @@ impl Node {
         rules: &Rules<'_>,
         out: &mut Vec<Action>,
     ) -> State {
-        self.last_exit = Some((exit, reason));
+        self.last_end = Some(End { pid: life.pid, exit, reason });
         let leaves = reason == Reason::Exited && rules.policy.on_normal_exit == OnNormalExit::Leave;
         let comes_back = rules.wanted && !leaves;
         let verdict = if comes_back { self.verdict(&life, reason, told, rules) } else { None };

@@ -5,6 +5,8 @@ mod error;
 mod fork_guard;
 mod fork_lease;
 mod gvl;
+mod log;
+mod supervisor;
 
 use magnus::{Error, Ruby};
 
@@ -12,6 +14,8 @@ use magnus::{Error, Ruby};
 fn init(ruby: &Ruby) -> Result<(), Error> {
     error::swarm_native(ruby)?;
     fork_guard::init(ruby)?;
+    log::init();
+    supervisor::init(ruby)?;
     Ok(())
 }
 

@@ -208,7 +208,7 @@ fn the_reason_of_an_end_is_what_the_supervisor_wanted_or_what_the_status_says() 
         bench.step(ILL);
         bench.step(Event::Ended(exit));
         assert_eq!(bench.notices()[0], (What::NodeExited, Some(Reason::Unhealthy(3))));
-        assert_eq!(bench.node.last_exit(), Some((exit, Reason::Unhealthy(3))));
+        assert_eq!(bench.node.last_end(), Some(End { pid: 11, exit, reason: Reason::Unhealthy(3) }));
     }
 }
 

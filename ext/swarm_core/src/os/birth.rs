@@ -137,7 +137,8 @@ impl Newborn {
         self.held.release();
     }
 
-    /// Waits until the parent says go. False: it never will, since it is dead or has given this child up.
+    /// Waits until the parent says go. False: it has given this child up. Where it has died, the child ends here as an
+    /// orphan: it has done nothing yet that a grace would be for.
     pub fn wait_for_go(self) -> (OwnedFd, bool) {
         loop {
             let mut fds = [PollFd::new(&self.go, PollFlags::IN), PollFd::new(&self.supervisor, PollFlags::IN)];
@@ -146,7 +147,7 @@ impl Newborn {
                     let said = rustix::io::read(self.go.as_fd(), &mut [0u8; 1]);
                     return (self.reports, said == Ok(1));
                 }
-                Ok(_) if !fds[1].revents().is_empty() => return (self.reports, false),
+                Ok(_) if !fds[1].revents().is_empty() => super::orphan::leave(),
                 Ok(_) | Err(_) => {}
             }
         }

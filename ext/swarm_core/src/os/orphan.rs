@@ -31,10 +31,15 @@ pub fn watch(supervisor: Pidfd, own: Pidfd, grace: Duration, orphaned: Arc<Atomi
             let _ = own.signal(libc::SIGTERM);
             thread::sleep(grace);
         }
-        // SAFETY: `_exit` runs no at_exit block and touches no lock, so it is right in any state of the process.
-        unsafe { libc::_exit(EXIT_CODE) };
+        leave()
     })?;
     Ok(())
+}
+
+/// Ends this process as an orphan: no at_exit block, no closing of anything, nobody left to hear a reason.
+pub fn leave() -> ! {
+    // SAFETY: `_exit` touches no lock and no memory of the process, so it is right in any state.
+    unsafe { libc::_exit(EXIT_CODE) }
 }
 
 /// Waits for the end of the process; false where the wait was cut short.

@@ -1,0 +1,403 @@
+//! `SwarmNative::Supervisor::Core`: the event loop, driven from Ruby.
+//!
+//! Rust calls no block of the user's. `wait` sleeps without the GVL and returns the next thing that only Ruby can do: a
+//! fork, or telling listeners of an event. Everything else (signals, reaping, deadlines) it has done itself by then.
+//! So a raising listener, Thread#raise and Timeout unwind Ruby frames alone.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::os::fd::IntoRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use magnus::value::ReprValue;
+use magnus::{Error, Module, Object, RArray, RHash, Ruby, Symbol, Value, function, method};
+use nix::sys::signal::Signal;
+use swarm_core::fleet::{Event, Fleet};
+use swarm_core::node::{Action, Node, NodeId, State, Who};
+use swarm_core::notice::Notice;
+use swarm_core::os::birth::{Birth, Newborn};
+use swarm_core::os::reactor::{Happened, Reactor};
+use swarm_core::os::wake::Wake;
+use swarm_core::policy::{self, Policy, Told};
+
+use crate::{error, gvl};
+
+#[magnus::wrap(class = "SwarmNative::Supervisor::Core", free_immediately, size)]
+struct Core {
+    wake: Arc<Wake>,
+    /// What other threads and trap handlers ask for. Locked with the GVL alone, hence never held at a fork.
+    asked: Mutex<VecDeque<Event>>,
+    fleet: RefCell<Fleet>,
+    /// Borrowed by the thread that waits, also while it has no GVL.
+    reactor: RefCell<Option<Reactor>>,
+    forks: RefCell<VecDeque<Who>>,
+    notices: RefCell<VecDeque<Notice>>,
+    birth: RefCell<Option<Birth>>,
+    newborn: RefCell<Option<Newborn>>,
+    orphaned: Arc<AtomicBool>,
+    owner: i32,
+}
+
+impl Core {
+    fn new(ruby: &Ruby, settings: RHash) -> Result<Self, Error> {
+        let policy = read_policy(ruby, settings)?;
+        let wake = Wake::new().map_err(|errno| error::errno(ruby, errno, "making the supervisor's eventfd"))?;
+        Ok(Self {
+            wake: Arc::new(wake),
+            asked: Mutex::default(),
+            fleet: RefCell::new(Fleet::new(policy, fastrand::u64(..))),
+            reactor: RefCell::default(),
+            forks: RefCell::default(),
+            notices: RefCell::default(),
+            birth: RefCell::default(),
+            newborn: RefCell::default(),
+            orphaned: Arc::default(),
+            owner: std::process::id() as i32,
+        })
+    }
+
+    /// Opens what a running supervisor needs, and asks for the first nodes.
+    fn start(ruby: &Ruby, this: &Self) -> Result<(), Error> {
+        let reactor = Reactor::new(Arc::clone(&this.wake))
+            .map_err(|errno| error::errno(ruby, errno, "opening the supervisor's epoll set and pidfd"))?;
+        this.reactor.replace(Some(reactor));
+        this.step(ruby, Event::Start)
+    }
+
+    /// Lets go of every descriptor. For when nothing is supervised any more.
+    fn close(&self) {
+        if self.is_own() {
+            self.reactor.replace(None);
+        }
+    }
+
+    /// The next thing for Ruby to do, as soon as there is one; nil when the swarm is over.
+    fn wait(ruby: &Ruby, this: &Self) -> Result<Value, Error> {
+        loop {
+            this.take_requests(ruby)?;
+            if let Some(who) = this.forks.borrow_mut().pop_front() {
+                let work = ruby.ary_new_from_values(&[
+                    ruby.to_symbol("fork").as_value(),
+                    ruby.integer_from_u64(u64::from(who.id)).as_value(),
+                    ruby.integer_from_u64(who.generation).as_value(),
+                ]);
+                return Ok(work.as_value());
+            }
+            if let Some(notice) = this.notices.borrow_mut().pop_front() {
+                return Ok(event(ruby, &notice)?.as_value());
+            }
+            if this.fleet.borrow().is_over() {
+                return Ok(ruby.qnil().as_value());
+            }
+            for happened in this.sleep(ruby)? {
+                match happened {
+                    Happened::Told(who, report) => this.step(ruby, Event::Told(who, report))?,
+                    Happened::Ended(who, exit) => {
+                        this.reactor(ruby, |reactor| reactor.release(who))?;
+                        this.step(ruby, Event::Ended(who, exit))?;
+                    }
+                }
+            }
+            this.step(ruby, Event::Tick)?;
+            gvl::check_interrupts(ruby)?;
+        }
+    }
+
+    /// Waits without the GVL for what happens, until the next deadline.
+    fn sleep(&self, ruby: &Ruby) -> Result<Vec<Happened>, Error> {
+        let until = self.fleet.borrow().deadline();
+        let waited = self.reactor(ruby, |reactor| gvl::without_gvl(&self.wake, || reactor.wait(until)))?;
+        match waited {
+            None => Ok(Vec::new()),
+            Some(waited) => waited.map_err(|errno| error::errno(ruby, errno, "waiting for the nodes")),
+        }
+    }
+
+    fn reactor<R>(&self, ruby: &Ruby, what: impl FnOnce(&mut Reactor) -> R) -> Result<R, Error> {
+        let busy = || error::raise(ruby, "Error", "the supervisor runs in another thread, or does not run");
+        let mut reactor = self.reactor.try_borrow_mut().map_err(|_| busy())?;
+        reactor.as_mut().map(what).ok_or_else(busy)
+    }
+
+    fn take_requests(&self, ruby: &Ruby) -> Result<(), Error> {
+        loop {
+            // The lock is free again before the step, which may run for a while.
+            let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            match asked {
+                Some(event) => self.step(ruby, event)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes a step and carries out at once what needs no Ruby.
+    fn step(&self, ruby: &Ruby, event: Event) -> Result<(), Error> {
+        let actions = self.fleet.borrow_mut().step(Instant::now(), event);
+        for action in actions {
+            match action {
+                Action::Fork(who) => self.forks.borrow_mut().push_back(who),
+                Action::Emit(notice) => {
+                    log(&notice);
+                    self.notices.borrow_mut().push_back(notice);
+                }
+                Action::Signal(who, signal) => {
+                    let sent = self.reactor(ruby, |reactor| reactor.signal(who, signal))?;
+                    match sent {
+                        Ok(delivered) => tracing::debug!(node = who.id, %signal, delivered, "signal"),
+                        Err(errno) => tracing::error!(node = who.id, %signal, %errno, "signal refused"),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a fork. False: it is not wanted any more.
+    fn prepare(ruby: &Ruby, this: &Self, id: NodeId, generation: u64) -> Result<bool, Error> {
+        this.take_requests(ruby)?;
+        let who = Who { id, generation };
+        if !this.fleet.borrow().wants_fork(who) {
+            return Ok(false);
+        }
+        let birth = this
+            .reactor(ruby, |reactor| reactor.prepare(who))?
+            .map_err(|errno| error::errno(ruby, errno, &format!("making the pipes of node {id}")))?;
+        this.birth.replace(Some(birth));
+        Ok(true)
+    }
+
+    /// In the parent: the fork gave this process.
+    fn forked(ruby: &Ruby, this: &Self, pid: i32) -> Result<(), Error> {
+        let Some(birth) = this.birth.take() else { return Ok(()) };
+        let who = birth.who;
+        let failed = |errno| error::errno(ruby, errno, &format!("taking in node {} (pid {pid})", who.id));
+        let child = birth.forked(pid).map_err(failed)?;
+        this.reactor(ruby, |reactor| reactor.adopt(child))?.map_err(failed)?;
+        this.step(ruby, Event::Forked(who, pid))
+    }
+
+    /// In the parent: the fork, or what goes with it, failed.
+    fn not_forked(ruby: &Ruby, this: &Self, id: NodeId, generation: u64) -> Result<(), Error> {
+        if let Some(birth) = this.birth.take() {
+            birth.failed();
+        }
+        this.step(ruby, Event::ForkFailed(Who { id, generation }))
+    }
+
+    /// In the child, before anything else: closes what is the supervisor's and starts the orphan watch.
+    fn born(ruby: &Ruby, this: &Self) -> Result<(), Error> {
+        let Some(birth) = this.birth.take() else { return Err(error::raise(ruby, "Error", "no fork is under way")) };
+        let newborn = birth.born(this.owner);
+        let grace = this.fleet.borrow().policy().orphan();
+        newborn
+            .watch(grace, Arc::clone(&this.orphaned))
+            .map_err(|failed| error::raise(ruby, "Error", format!("starting the orphan watch: {failed}")))?;
+        this.newborn.replace(Some(newborn));
+        Ok(())
+    }
+
+    /// In the child, once the node's signal handlers stand.
+    fn release_signals(&self) {
+        if let Some(newborn) = &*self.newborn.borrow() {
+            newborn.release_signals();
+        }
+    }
+
+    /// In the child: the descriptor of its report pipe once the parent says go; nil when it never will.
+    fn wait_for_go(&self) -> Option<i32> {
+        let (reports, go) = self.newborn.take()?.wait_for_go();
+        go.then(|| reports.into_raw_fd())
+    }
+
+    fn orphaned(&self) -> bool {
+        self.orphaned.load(Ordering::Acquire)
+    }
+
+    fn ask(&self, event: Event) {
+        // An inherited copy has nobody to tell, and its eventfd is the parent's.
+        if self.is_own() {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+            self.wake.wake();
+        }
+    }
+
+    fn stop(&self) {
+        self.ask(Event::Stop);
+    }
+
+    fn kill(&self) {
+        self.ask(Event::Kill);
+    }
+
+    fn quiet(&self) {
+        self.ask(Event::Quiet);
+    }
+
+    fn restart(&self) {
+        self.ask(Event::Restart);
+    }
+
+    fn scale(&self, nodes: u32) {
+        self.ask(Event::Scale(nodes));
+    }
+
+    fn signal(ruby: &Ruby, this: &Self, number: i32) -> Result<(), Error> {
+        let signal = Signal::try_from(number)
+            .map_err(|_| error::argument(ruby, format!("{number} is not the number of a signal")))?;
+        this.ask(Event::Signal(signal));
+        Ok(())
+    }
+
+    fn is_own(&self) -> bool {
+        self.owner == std::process::id() as i32
+    }
+
+    fn is_started(&self) -> bool {
+        self.reactor.try_borrow().map_or(true, |reactor| reactor.is_some())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.fleet.borrow().is_stopping()
+    }
+
+    fn nodes(ruby: &Ruby, this: &Self) -> Result<RArray, Error> {
+        let array = ruby.ary_new();
+        let now = Instant::now();
+        for node in this.fleet.borrow().nodes() {
+            array.push(snapshot(ruby, node, now)?)?;
+        }
+        Ok(array)
+    }
+
+    /// The ids of the nodes that were killed to stop, of those that did not end even so, and of the slot whose crash
+    /// loop ended the swarm.
+    fn outcome(&self) -> (Vec<NodeId>, Vec<NodeId>, Option<NodeId>) {
+        let fleet = self.fleet.borrow();
+        let outcome = fleet.outcome();
+        (outcome.killed.clone(), outcome.lost.clone(), outcome.crash_loop)
+    }
+
+    /// What Ruby has to know of the policy.
+    fn settings(ruby: &Ruby, this: &Self) -> Result<RHash, Error> {
+        let fleet = this.fleet.borrow();
+        let policy = fleet.policy();
+        let hash = ruby.hash_new();
+        hash.aset(ruby.to_symbol("report_interval"), policy.report_interval().as_secs_f64())?;
+        hash.aset(ruby.to_symbol("reports"), policy.report() == Told::Auto)?;
+        hash.aset(ruby.to_symbol("at_exit"), policy.at_exit())?;
+        hash.aset(ruby.to_symbol("warmup"), policy.warmup())?;
+        Ok(hash)
+    }
+
+    /// Every setting there is: name, default, what is allowed, why.
+    fn describe_settings(ruby: &Ruby) -> Result<RArray, Error> {
+        let array = ruby.ary_new();
+        for setting in Policy::settings() {
+            array.push((setting.name, setting.default, setting.allowed, setting.reason))?;
+        }
+        Ok(array)
+    }
+}
+
+fn log(notice: &Notice) {
+    let exit = notice.exit.map(|exit| exit.to_string());
+    let reason = notice.reason.map(|reason| reason.to_string());
+    tracing::info!(node = notice.node, pid = notice.pid, reason, exit, message = notice.what.name());
+}
+
+fn read_policy(ruby: &Ruby, settings: RHash) -> Result<Policy, Error> {
+    let mut given: Vec<(String, policy::Value)> = Vec::new();
+    settings.foreach(|name: Value, value: Value| {
+        given.push((name.to_string(), read_value(value)));
+        Ok(magnus::r_hash::ForEach::Continue)
+    })?;
+    Policy::from_settings(given.iter().map(|(name, value)| (name.as_str(), value.clone()))).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|problem| format!("- {problem}")).collect();
+        error::raise(ruby, "ConfigurationError", format!("these settings cannot be:\n{}", lines.join("\n")))
+    })
+}
+
+fn read_value(value: Value) -> policy::Value {
+    use magnus::{Float, Integer, RString};
+    if value.is_nil() {
+        policy::Value::Nil
+    } else if let Some(number) = Integer::from_value(value) {
+        number.to_i64().map_or_else(|_| policy::Value::Other(value.inspect()), policy::Value::Integer)
+    } else if let Some(number) = Float::from_value(value) {
+        policy::Value::Float(number.to_f64())
+    } else if Symbol::from_value(value).is_some() || RString::from_value(value).is_some() {
+        policy::Value::Word(value.to_string())
+    } else if value.is_kind_of(Ruby::get_with(value).class_true_class()) {
+        policy::Value::Bool(true)
+    } else if value.is_kind_of(Ruby::get_with(value).class_false_class()) {
+        policy::Value::Bool(false)
+    } else {
+        policy::Value::Other(value.inspect())
+    }
+}
+
+/// What happened, as the keywords of `SwarmNative::Event.new`; `status` is a raw wait status in an array, or nil.
+fn event(ruby: &Ruby, notice: &Notice) -> Result<RHash, Error> {
+    let hash = ruby.hash_new();
+    hash.aset(ruby.to_symbol("name"), ruby.to_symbol(notice.what.name()))?;
+    hash.aset(ruby.to_symbol("node_id"), notice.node)?;
+    hash.aset(ruby.to_symbol("pid"), notice.pid)?;
+    hash.aset(ruby.to_symbol("reason"), notice.reason.map(|reason| reason.to_string()))?;
+    hash.aset(ruby.to_symbol("status"), notice.exit.map(|exit| vec![exit.to_raw()]))?;
+    hash.aset(ruby.to_symbol("duration"), notice.lasted.map(|lasted| lasted.as_secs_f64()))?;
+    hash.aset(ruby.to_symbol("restart_in"), notice.delay.map(|delay| delay.as_secs_f64()))?;
+    hash.aset(ruby.to_symbol("message"), notice.message.as_deref())?;
+    Ok(hash)
+}
+
+/// A node as it is now; times as seconds from now, below 0 in the past.
+fn snapshot(ruby: &Ruby, node: &Node, now: Instant) -> Result<RHash, Error> {
+    let life = node.state().life();
+    let ago = |at: Instant| -now.saturating_duration_since(at).as_secs_f64();
+    let restart_in = match node.state() {
+        State::Waiting { until } => Some(until.saturating_duration_since(now).as_secs_f64()),
+        _ => None,
+    };
+    let hash = ruby.hash_new();
+    hash.aset(ruby.to_symbol("id"), node.who().id)?;
+    hash.aset(ruby.to_symbol("pid"), life.map(|life| life.pid))?;
+    hash.aset(ruby.to_symbol("state"), ruby.to_symbol(node.state().name()))?;
+    hash.aset(ruby.to_symbol("restarts"), node.restarts())?;
+    hash.aset(ruby.to_symbol("started_at"), life.map(|life| ago(life.started_at)))?;
+    hash.aset(ruby.to_symbol("last_report_at"), life.and_then(|life| life.reported_at).map(ago))?;
+    hash.aset(ruby.to_symbol("restart_at"), restart_in)?;
+    let end = node.last_end();
+    hash.aset(ruby.to_symbol("last_exit"), end.map(|end| (end.pid, end.exit.to_raw())))?;
+    hash.aset(ruby.to_symbol("last_reason"), end.map(|end| end.reason.to_string()))?;
+    Ok(hash)
+}
+
+pub fn init(ruby: &Ruby) -> Result<(), Error> {
+    let supervisor = error::swarm_native(ruby)?.define_class("Supervisor", ruby.class_object())?;
+    let core = supervisor.define_class("Core", ruby.class_object())?;
+    core.define_singleton_method("new", function!(Core::new, 1))?;
+    core.define_singleton_method("settings", function!(Core::describe_settings, 0))?;
+    core.define_method("start", method!(Core::start, 0))?;
+    core.define_method("close", method!(Core::close, 0))?;
+    core.define_method("wait", method!(Core::wait, 0))?;
+    core.define_method("prepare", method!(Core::prepare, 2))?;
+    core.define_method("forked", method!(Core::forked, 1))?;
+    core.define_method("not_forked", method!(Core::not_forked, 2))?;
+    core.define_method("born", method!(Core::born, 0))?;
+    core.define_method("release_signals", method!(Core::release_signals, 0))?;
+    core.define_method("wait_for_go", method!(Core::wait_for_go, 0))?;
+    core.define_method("orphaned?", method!(Core::orphaned, 0))?;
+    core.define_method("stop", method!(Core::stop, 0))?;
+    core.define_method("kill", method!(Core::kill, 0))?;
+    core.define_method("quiet", method!(Core::quiet, 0))?;
+    core.define_method("restart", method!(Core::restart, 0))?;
+    core.define_method("scale", method!(Core::scale, 1))?;
+    core.define_method("signal", method!(Core::signal, 1))?;
+    core.define_method("stopping?", method!(Core::is_stopping, 0))?;
+    core.define_method("started?", method!(Core::is_started, 0))?;
+    core.define_method("nodes", method!(Core::nodes, 0))?;
+    core.define_method("outcome", method!(Core::outcome, 0))?;
+    core.define_method("settings", method!(Core::settings, 0))
+}

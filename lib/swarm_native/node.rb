@@ -1,0 +1,144 @@
+# frozen_string_literal: true
+
+require "io/wait"
+
+module SwarmNative
+  # A node, as its own process sees it: what the block of {Supervisor#run} gets.
+  #
+  # Reports never block: when the supervisor does not read, a repeated report is dropped, and the worst code is kept
+  # until there is room.
+  class Node
+    CODES = (1..(2**32) - 1).freeze
+    private_constant :CODES
+
+    # @return [Integer] the node's number, from 0; a replacement has the number of whom it replaces
+    attr_reader :id
+    # @return [Integer] the id of this process
+    attr_reader :pid
+
+    # @api private
+    def initialize(id, core)
+      @id = id
+      @pid = Process.pid
+      @core = core
+      @lock = Mutex.new
+      @told = ConditionVariable.new
+      @bell_out, @bell_in = IO.pipe
+      @stopping = @quiet = false
+      @unsent_ready = false
+      @unsent_code = nil
+    end
+
+    # Booting is done: the node works. Without it a node counts as ready once it has reported healthy and lived for
+    # `ready_after`, unless the policy says `ready: :manual`.
+    # @return [true]
+    def ready
+      report(:ready)
+    end
+
+    # All is well. A thread says so every `report_interval`, unless the policy says `report: :manual`.
+    # @return [true]
+    def healthy
+      report(0)
+    end
+
+    # Something is wrong with this node: the supervisor stops and replaces it.
+    # @param code [Integer] from 1 to 4294967295; it stands in the events as `unhealthy(code)`
+    # @return [true]
+    def unhealthy(code)
+      unless code.is_a?(Integer) && CODES.cover?(code)
+        raise ArgumentError, "code: #{code.inspect} given, allowed: an Integer from #{CODES.first} to #{CODES.last}"
+      end
+
+      report(code)
+    end
+
+    # True once the node was told to stop: by its supervisor, or by a TERM, INT or QUIT of its own.
+    def stopping? = @stopping
+
+    # True once the node was told to fetch no more (TSTP): finish what there is, and wait for the stop.
+    def quiet? = @quiet
+
+    # True once the supervisor has died. With the policy's `orphan: 0` the process has ended by then.
+    def orphaned? = @core.orphaned?
+
+    # Sleeps until the node is told something: to stop, or to be quiet. Returns at once when it is stopping.
+    # @param timeout [Numeric, nil] seconds; nil: no limit
+    # @return [Boolean] true: it was told something; false: the time was over
+    # @example
+    #   node.wait(1.0) until node.stopping?
+    def wait(timeout = nil)
+      deadline = timeout && (now + timeout)
+      @lock.synchronize do
+        quiet_before = @quiet
+        until @stopping || @quiet != quiet_before
+          left = deadline && (deadline - now)
+          return false if left && left <= 0
+
+          @told.wait(@lock, left)
+        end
+      end
+      true
+    end
+
+    def inspect
+      "#<#{self.class} #{id} (pid #{pid})#{" stopping" if @stopping}#{" quiet" if @quiet}>"
+    end
+
+    # @api private
+    # Takes the descriptor of the report pipe, and begins to listen and, if `interval` is given, to report.
+    def begin(reports, interval)
+      @reports = IO.for_fd(reports, "wb")
+      @reports.sync = true
+      healthy if interval
+      Thread.new { listen(interval) }.tap { |thread| thread.name = "swarm node" }
+    end
+
+    # @api private
+    # In a trap handler: notes what was told, and rings.
+    def signaled(signal)
+      case signal
+      when *Traps::STOP then @stopping = true
+      when "TSTP" then @quiet = true
+      else return
+      end
+      @bell_in.write_nonblock("!", exception: false)
+    end
+
+    private
+
+    # Wakes whoever waits when the bell rings, and reports when it does not.
+    def listen(interval)
+      due = interval && (now + interval)
+      loop do
+        if @bell_out.wait_readable(due && [due - now, 0].max)
+          @bell_out.read_nonblock(64, exception: false)
+          @lock.synchronize { @told.broadcast }
+        end
+        next unless due && now >= due
+
+        healthy
+        due = now + interval
+      end
+    end
+
+    def report(word)
+      raise StaleHandle, "node #{id} is process #{pid}, and this is its child #{Process.pid}" unless Process.pid == @pid
+
+      @lock.synchronize do
+        word == :ready ? @unsent_ready = true : @unsent_code = [@unsent_code, word].compact.max
+        @unsent_ready = false if @unsent_ready && sent?(:ready)
+        @unsent_code = nil if @unsent_code && sent?(@unsent_code)
+      end
+      true
+    end
+
+    def sent?(word)
+      @reports.write_nonblock("#{word}\n", exception: false) != :wait_writable
+    rescue Errno::EPIPE
+      true # the supervisor is gone, and the orphan watch is about to say so
+    end
+
+    def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+  end
+end
