@@ -1,0 +1,123 @@
+# frozen_string_literal: true
+
+require "open3"
+require_relative "private_gem"
+require_relative "spec_queue"
+require_relative "../spec/support/test_gems"
+
+# All that `bin/test` checks, in order, with one count at the end. A step that fails does not keep the later ones from
+# running, except for the build, without which there is nothing to test.
+class Suite
+  ROOT = PrivateGem::ROOT
+
+  def initialize(out = $stdout)
+    @out = out
+    @out.sync = true
+    @passed = @failed = @skipped = 0
+    @failures = []
+  end
+
+  # rustfmt and clippy count only when they find something.
+  def lint
+    check("cargo fmt --check", "cargo", "fmt", "--all", "--check")
+    check("cargo clippy", "cargo", "clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings")
+  end
+
+  # @return [Boolean]
+  def compile
+    timed("the gem, packed and installed by RubyGems #{Gem::VERSION}") { PrivateGem.ensure_installed }
+    ENV["GEM_PATH"] = PrivateGem.gem_path
+    ENV["SPEC_INSTALLED_GEM"] = PrivateGem::HOME
+    true
+  rescue PrivateGem::Failed => e
+    @out.puts e.message
+    fail_with("the gem was not installed")
+    false
+  end
+
+  def cargo_test
+    output, status = timed("cargo test") { capture("cargo", "test", "--release", "--workspace", "--locked") }
+    results = output.scan(/^test result: .*? (\d+) passed; (\d+) failed; (\d+) ignored/)
+    passed, failed, ignored = results.map { |counts| counts.map(&:to_i) }.transpose.map(&:sum)
+    @passed += passed.to_i
+    @skipped += ignored.to_i
+    return if status.success?
+
+    @out.puts output
+    @failed += [failed.to_i, 1].max
+    @failures.concat(output.scan(/^test (.*) \.\.\. FAILED$/).map { |(name)| "cargo test: #{name}" })
+    @failures << "cargo test: #{status}" if failed.to_i.zero?
+  end
+
+  # @param targets [Array<String>] spec files, with or without lines; none: all, and those for GC.stress a second time
+  def specs(targets = [])
+    jobs = targets.map { |target| SpecQueue::Job.new(relative(target), !ENV["SPEC_GC_STRESS"].nil?) }
+    jobs = all_jobs if jobs.empty?
+    outcomes = SpecQueue.new(ROOT, File.join(ROOT, "tmp", "spec_times.json")).run(jobs) { |outcome| report(outcome) }
+    outcomes.each do |outcome|
+      @passed += outcome.passed
+      @failed += outcome.failed
+      @skipped += outcome.skipped
+      @failures.concat(outcome.failures)
+    end
+  end
+
+  # @return [Boolean] whether all is well
+  def finish
+    if @skipped.positive?
+      @out.puts "#{@skipped} skipped"
+      # A part that does not run in CI runs nowhere.
+      fail_with("#{@skipped} skipped in CI", @skipped) if ENV["CI"]
+    end
+    @out.puts "", "Failed:", @failures.map { |failure| "  #{failure}" } unless @failures.empty?
+    @out.puts "#{@passed} passed, #{@failed} failed"
+    @failed.zero?
+  end
+
+  private
+
+  def all_jobs
+    files = Dir["#{ROOT}/spec/**/*_spec.rb"].map { |path| relative(path) }
+    stressed = files.select { |file| File.read(File.join(ROOT, file)).include?(":gc_stress") }
+    files.map { |file| SpecQueue::Job.new(file, false) } + stressed.map { |file| SpecQueue::Job.new(file, true) }
+  end
+
+  def relative(target)
+    File.expand_path(target).delete_prefix("#{ROOT}/")
+  end
+
+  def check(title, *command)
+    output, status = timed(title) { capture(*command) }
+    return if status.success?
+
+    @out.puts output
+    fail_with(title)
+  end
+
+  def capture(*command)
+    Open3.capture2e({ "CARGO_TERM_COLOR" => "never" }, *command, chdir: ROOT)
+  end
+
+  def report(outcome)
+    counts = ["#{outcome.passed} passed", *("#{outcome.failed} FAILED" if outcome.failed.positive?),
+              *("#{outcome.skipped} skipped" if outcome.skipped.positive?)].join(", ")
+    line(outcome.job.title, "#{counts}, #{format('%.1f', outcome.seconds)} s")
+    @out.puts outcome.output if outcome.failed.positive?
+  end
+
+  def timed(title)
+    started = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    yield
+  ensure
+    line(title, format("%.1f s", Process.clock_gettime(Process::CLOCK_MONOTONIC) - started))
+  end
+
+  def line(title, result)
+    @out.puts format("%-60s %s", title, result)
+  end
+
+  def fail_with(what, count = 1)
+    @failed += count
+    @failures << what
+  end
+end
