@@ -8,6 +8,8 @@ mod error;
 mod fork_guard;
 mod fork_lease;
 mod gvl;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod log;
 mod supervisor;
 
@@ -19,6 +21,8 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     fork_guard::init(ruby)?;
     log::init();
     supervisor::init(ruby)?;
+    #[cfg(feature = "kafka")]
+    kafka::init(ruby)?;
     Ok(())
 }
 

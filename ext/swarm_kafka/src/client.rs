@@ -1,0 +1,108 @@
+//! One client of librdkafka's: the handle itself, its lease, and its end.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr::NonNull;
+
+use swarm_core::fork_gate::Lease;
+
+use crate::config::{Config, ConfigError, OpenError};
+use crate::error::{KafkaError, text};
+use crate::sys;
+
+/// A live handle. It holds a lease of the fork gate from before librdkafka makes it until its threads have ended.
+pub struct Client {
+    rk: NonNull<sys::rd_kafka_t>,
+    /// Given back last, when the handle is gone.
+    _lease: Lease,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread.
+unsafe impl Send for Client {}
+// SAFETY: as above.
+unsafe impl Sync for Client {}
+
+/// What a handle is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It sends.
+    Producer,
+    /// It receives.
+    Consumer,
+}
+
+impl Client {
+    /// Makes the handle.
+    pub(crate) fn new(role: Role, config: Config, events: c_int, lease: Lease) -> Result<Self, OpenError> {
+        let kind = match role {
+            Role::Producer => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+            Role::Consumer => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+        };
+        let mut reason = [0 as c_char; 512];
+        // SAFETY: the configuration is ours and librdkafka takes it over when it succeeds; the callback lets no panic
+        // out; `reason` has the size that is told.
+        let rk = unsafe {
+            sys::rd_kafka_conf_set_events(config.as_ptr(), events);
+            sys::rd_kafka_conf_set_log_cb(config.as_ptr(), Some(log));
+            sys::rd_kafka_new(kind, config.as_ptr(), reason.as_mut_ptr(), reason.len())
+        };
+        let Some(rk) = NonNull::new(rk) else {
+            // SAFETY: librdkafka has filled the buffer. `config` is still ours and is freed by its drop.
+            let reason = unsafe { CStr::from_ptr(reason.as_ptr()) }.to_string_lossy().into_owned();
+            return Err(ConfigError(vec![reason]).into());
+        };
+        // librdkafka owns it now.
+        config.into_raw();
+        let client = Self { rk, _lease: lease };
+        client._lease.rename(&client.name());
+        Ok(client)
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut sys::rd_kafka_t {
+        self.rk.as_ptr()
+    }
+
+    /// librdkafka's name of it, such as `rdkafka#producer-1`.
+    pub fn name(&self) -> String {
+        // SAFETY: the handle lives; the name belongs to it and is copied.
+        unsafe { text(sys::rd_kafka_name(self.as_ptr())) }
+    }
+
+    /// The error after which the handle can no longer be used, once there is one.
+    pub fn fatal_error(&self) -> Option<KafkaError> {
+        let mut reason = [0 as c_char; 512];
+        // SAFETY: the handle lives; `reason` has the size that is told and is filled when the code is not 0.
+        let code = unsafe { sys::rd_kafka_fatal_error(self.as_ptr(), reason.as_mut_ptr(), reason.len()) };
+        (code != 0).then(|| {
+            // SAFETY: see above.
+            let reason = unsafe { CStr::from_ptr(reason.as_ptr()) }.to_string_lossy().into_owned();
+            KafkaError { fatal: true, ..KafkaError::with(code, reason) }
+        })
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // A consumer has left its group before, as far as its deadline allowed; waiting for that here could take for
+        // ever.
+        // SAFETY: the handle is ours and nobody uses it any more. Its threads have ended when this returns.
+        unsafe { sys::rd_kafka_destroy_flags(self.as_ptr(), sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE) };
+    }
+}
+
+/// Hands a line of librdkafka's to `tracing`.
+unsafe extern "C" fn log(rk: *const sys::rd_kafka_t, level: c_int, facility: *const c_char, line: *const c_char) {
+    let _ = std::panic::catch_unwind(|| {
+        // SAFETY: librdkafka passes strings that live as long as this call, and a handle or null.
+        let (name, facility, line) = unsafe {
+            let name = if rk.is_null() { String::new() } else { text(sys::rd_kafka_name(rk)) };
+            (name, text(facility), text(line))
+        };
+        // Its levels are syslog's.
+        match level {
+            0..=3 => tracing::error!(target: "librdkafka", name, facility, "{line}"),
+            4 => tracing::warn!(target: "librdkafka", name, facility, "{line}"),
+            5 | 6 => tracing::info!(target: "librdkafka", name, facility, "{line}"),
+            _ => tracing::debug!(target: "librdkafka", name, facility, "{line}"),
+        }
+    });
+}

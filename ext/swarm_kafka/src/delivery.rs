@@ -1,0 +1,143 @@
+//! What became of a message that was sent.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use swarm_core::os::wake::Wake;
+
+/// The answer to one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// 0, or why it was not delivered.
+    pub code: i32,
+    /// The partition that the partitioner has chosen.
+    pub partition: i32,
+    /// Its offset there; below 0 where it has none (not delivered, or no acknowledgement was asked for).
+    pub offset: i64,
+}
+
+/// The place where the answer to one message will stand.
+#[derive(Default)]
+pub struct Slot(OnceLock<Report>);
+
+impl Slot {
+    /// The answer, once it is there.
+    pub fn report(&self) -> Option<Report> {
+        self.0.get().copied()
+    }
+
+    pub(crate) fn fill(&self, report: Report) {
+        let _ = self.0.set(report);
+    }
+}
+
+/// What a waiter waits for.
+enum For {
+    Slot(Arc<Slot>),
+    Room,
+}
+
+struct Waiter {
+    what: For,
+    wake: Arc<Wake>,
+}
+
+/// Who waits for answers of one producer.
+#[derive(Default)]
+pub struct Waiters {
+    list: Mutex<Vec<Waiter>>,
+    closed: AtomicBool,
+}
+
+impl Waiters {
+    fn list(&self) -> std::sync::MutexGuard<'_, Vec<Waiter>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True when no answer comes any more.
+    pub fn are_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Wakes everybody: no answer comes any more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for waiter in self.list().iter() {
+            waiter.wake.wake();
+        }
+    }
+
+    /// Wakes those whose answer has come, and those who wait for room in the queue.
+    pub(crate) fn answers_came(&self) {
+        for waiter in self.list().iter() {
+            let due = match &waiter.what {
+                For::Slot(slot) => slot.report().is_some(),
+                For::Room => true,
+            };
+            if due {
+                waiter.wake.wake();
+            }
+        }
+    }
+
+    /// Waits for the answer in `slot`, until `wake` is woken from elsewhere or the deadline passes.
+    pub fn wait_for(&self, slot: &Arc<Slot>, wake: &Arc<Wake>, deadline: Option<Instant>) -> Option<Report> {
+        let _listed = self.enlist(For::Slot(Arc::clone(slot)), wake);
+        // The answer may have come before the waiter stood in the list.
+        if slot.report().is_none() && !self.are_closed() {
+            wait_for_wake(wake, deadline);
+        }
+        slot.report()
+    }
+
+    /// Waits until answers come, which make room in the queue; true when there may be room.
+    pub(crate) fn wait_for_room(
+        &self,
+        wake: &Arc<Wake>,
+        deadline: Option<Instant>,
+        mut try_again: impl FnMut() -> bool,
+    ) -> bool {
+        let _listed = self.enlist(For::Room, wake);
+        try_again() || {
+            wait_for_wake(wake, deadline);
+            try_again()
+        }
+    }
+
+    fn enlist<'a>(&'a self, what: For, wake: &Arc<Wake>) -> Listed<'a> {
+        self.list().push(Waiter { what, wake: Arc::clone(wake) });
+        Listed { waiters: self, wake: Arc::clone(wake) }
+    }
+}
+
+struct Listed<'a> {
+    waiters: &'a Waiters,
+    wake: Arc<Wake>,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        let mut list = self.waiters.list();
+        if let Some(index) = list.iter().position(|waiter| Arc::ptr_eq(&waiter.wake, &self.wake)) {
+            list.swap_remove(index);
+        }
+    }
+}
+
+/// Waits until `wake` is woken or the deadline passes.
+pub fn wait_for_wake(wake: &Wake, deadline: Option<Instant>) {
+    loop {
+        let timeout = deadline.map(|deadline| {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: i64::try_from(remaining.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: remaining.subsec_nanos().into(),
+            }
+        });
+        if poll(&mut [PollFd::new(wake, PollFlags::IN)], timeout.as_ref()) != Err(rustix::io::Errno::INTR) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Rust's values as Ruby's, and back.
+
+use std::time::{Duration, Instant};
+
+use magnus::{Error, RString, Ruby, value::ReprValue};
+
+/// A frozen String of bytes.
+pub fn binary(ruby: &Ruby, bytes: &[u8]) -> RString {
+    let string = ruby.str_from_slice(bytes);
+    string.freeze();
+    string
+}
+
+/// A frozen String, the same object for the same text.
+pub fn interned(ruby: &Ruby, text: &str) -> RString {
+    ruby.str_new(text).to_interned_str()
+}
+
+/// A frozen String: UTF-8 where the bytes are, else binary.
+pub fn name(ruby: &Ruby, bytes: &[u8]) -> RString {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => interned(ruby, text),
+        Err(_) => binary(ruby, bytes),
+    }
+}
+
+/// The moment in `seconds` from now; `None` stays none.
+pub fn deadline(ruby: &Ruby, seconds: Option<f64>) -> Result<Option<Instant>, Error> {
+    let Some(seconds) = seconds else { return Ok(None) };
+    if seconds.is_nan() || seconds < 0.0 {
+        return Err(crate::error::argument(
+            ruby,
+            format!("a timeout is a number of seconds from 0 on, or nil for none, not {seconds}"),
+        ));
+    }
+    // One that is too long to be told from none is none.
+    Ok(Duration::try_from_secs_f64(seconds).ok().and_then(|duration| Instant::now().checked_add(duration)))
+}
+
+/// True when the moment has passed.
+pub fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
+}

@@ -1,0 +1,247 @@
+//! `Kafka::Producer`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use magnus::{
+    Class, Error, Module, Object as _, RArray, RClass, RHash, RModule, RString, Ruby, Value, method, r_hash::ForEach,
+    value::ReprValue,
+};
+use swarm_kafka::delivery::Slot;
+use swarm_kafka::error::code;
+use swarm_kafka::origin::Origin;
+use swarm_kafka::producer::{self, Outgoing};
+
+use super::convert;
+use super::delivery::Delivery;
+use super::error;
+use super::handle::{Handle, new_wake, wait_for_end};
+use crate::gvl::{check_interrupts, without_gvl};
+
+/// How long a producer that nobody has closed may still deliver, in the background.
+const ABANDONED: Duration = Duration::from_secs(5);
+/// A close waits this much longer than its deadline for the answers to what is given up, and for the handle's end.
+const GRACE: Duration = Duration::from_secs(5);
+
+#[magnus::wrap(class = "SwarmNative::Kafka::Producer", free_immediately, size)]
+pub struct Producer {
+    handle: Handle<producer::Producer>,
+    name: String,
+}
+
+/// Header names and values, copied.
+type Headers = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+impl Producer {
+    fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String) -> Result<Value, Error> {
+        let config = super::config::config(ruby, properties)?;
+        let handle = Handle::open(ruby, "SwarmNative::Kafka::Producer", made_at, move |lease| {
+            producer::Producer::new(config, lease)
+        })?;
+        super::exit::remember_producer(handle.door());
+        let name = handle.enter(ruby)?.name();
+        Ok(ruby.obj_wrap_as(Self { handle, name }, class).as_value())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a message consists of, from a Ruby method with keywords")]
+    fn produce(
+        ruby: &Ruby,
+        this: &Self,
+        topic: RString,
+        payload: Option<RString>,
+        key: Option<RString>,
+        partition: Option<i32>,
+        headers: Option<Value>,
+        timestamp: Option<i64>,
+        timeout: Option<f64>,
+    ) -> Result<Delivery, Error> {
+        let headers = headers.map(|given| headers_of(ruby, given)).transpose()?.unwrap_or_default();
+        let visit = this.handle.enter(ruby)?;
+        // SAFETY: the name is looked up, and copied if it is new, before any Ruby code can run.
+        let topic = match std::str::from_utf8(unsafe { topic.as_slice() }) {
+            Ok(name) if !name.is_empty() => visit.topic(name).map_err(|failed| error::raise(ruby, &failed))?,
+            _ => {
+                let message = format!("a topic's name is a String of UTF-8, not {}", topic.inspect());
+                return Err(crate::error::argument(ruby, message));
+            }
+        };
+        let slot = Arc::new(Slot::default());
+        let borrowed: Vec<_> = headers.iter().map(|(name, value)| (name.as_slice(), value.as_deref())).collect();
+        let message = Outgoing { payload: None, key: None, partition, timestamp, headers: &borrowed };
+        // SAFETY: librdkafka copies both before `produce` returns, and no Ruby code runs until then.
+        let first = unsafe {
+            let (payload, key) = (payload.as_ref().map(|p| p.as_slice()), key.as_ref().map(|k| k.as_slice()));
+            visit.produce(&topic, &Outgoing { payload, key, ..message }, &slot)
+        };
+        let delivery = |visit: &producer::Producer| Delivery {
+            slot: Arc::clone(&slot),
+            waiters: Arc::clone(visit.waiters()),
+            topic: Arc::clone(topic.name()),
+            origin: Origin::here(),
+        };
+        match first {
+            Ok(()) => return Ok(delivery(&visit)),
+            Err(failed) if failed.code != code::QUEUE_FULL => return Err(error::raise(ruby, &failed)),
+            Err(_) => drop(visit),
+        }
+
+        // The queue is full. Other threads may change the Strings while this one waits, so they are copied.
+        let deadline = convert::deadline(ruby, timeout)?;
+        // SAFETY: copied at once.
+        let (payload, key) =
+            unsafe { (payload.map(|payload| payload.as_slice().to_vec()), key.map(|key| key.as_slice().to_vec())) };
+        let message = Outgoing { payload: payload.as_deref(), key: key.as_deref(), ..message };
+        let wake = new_wake(ruby)?;
+        loop {
+            wake.clear();
+            let visit = this.handle.enter_to_wait(ruby, &wake)?;
+            let queued =
+                without_gvl(&wake, || visit.wait_for_room(&wake, deadline, || visit.produce(&topic, &message, &slot)));
+            match queued {
+                Some(Ok(())) => return Ok(delivery(&visit)),
+                Some(Err(failed)) if failed.code != code::QUEUE_FULL || convert::is_over(deadline) => {
+                    return Err(error::raise(ruby, &failed));
+                }
+                _ => {}
+            }
+            drop(visit);
+            check_interrupts(ruby)?;
+        }
+    }
+
+    fn flush(ruby: &Ruby, this: &Self, timeout: Option<f64>) -> Result<bool, Error> {
+        let deadline = convert::deadline(ruby, timeout)?;
+        let wake = new_wake(ruby)?;
+        loop {
+            wake.clear();
+            let visit = this.handle.enter_to_wait(ruby, &wake)?;
+            let flushed = without_gvl(&wake, || visit.flush(deadline, || wake.clear()));
+            if flushed == Some(true) {
+                return Ok(true);
+            }
+            if flushed.is_some() && convert::is_over(deadline) {
+                return Ok(false);
+            }
+            drop(visit);
+            check_interrupts(ruby)?;
+        }
+    }
+
+    /// nil when it was closed before; else a Hash: topic to the number of messages that were not delivered.
+    fn close(ruby: &Ruby, this: &Self, timeout: Option<f64>) -> Result<Option<RHash>, Error> {
+        let deadline = convert::deadline(ruby, timeout)?;
+        let Some(ending) = this.handle.close(ruby, move |producer| producer.finish(deadline))? else {
+            return Ok(None);
+        };
+        let lost = wait_for_end(ruby, &ending, deadline.and_then(|deadline| deadline.checked_add(GRACE)))?;
+        let hash = ruby.hash_new();
+        for (topic, count) in lost.unwrap_or_default() {
+            hash.aset(convert::interned(ruby, &topic), count)?;
+        }
+        Ok(Some(hash))
+    }
+
+    fn is_closed(ruby: &Ruby, this: &Self) -> Result<bool, Error> {
+        this.handle.is_closed(ruby)
+    }
+
+    fn queue_size(ruby: &Ruby, this: &Self) -> Result<usize, Error> {
+        Ok(this.handle.enter(ruby)?.queue_size())
+    }
+
+    fn purge(ruby: &Ruby, this: &Self) -> Result<(), Error> {
+        this.handle.enter(ruby)?.purge();
+        Ok(())
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.handle.abandon(|producer| {
+            report_lost(&producer.finish(Some(Instant::now() + ABANDONED)));
+        });
+    }
+}
+
+/// Tells the log what a producer that nobody has closed could not deliver.
+pub fn report_lost(lost: &std::collections::BTreeMap<String, usize>) {
+    for (topic, count) in lost {
+        tracing::error!(topic, count, "messages were not delivered by a producer that was not closed");
+    }
+}
+
+/// Headers come as a Hash (a name to a String, nil, or an Array of those) or as an Array of pairs.
+fn headers_of(ruby: &Ruby, given: Value) -> Result<Headers, Error> {
+    let mut headers = Headers::new();
+    if let Some(hash) = RHash::from_value(given) {
+        hash.foreach(|name: Value, value: Value| {
+            match RArray::from_value(value) {
+                Some(values) => {
+                    for value in values {
+                        headers.push(header(ruby, name, value)?);
+                    }
+                }
+                None => headers.push(header(ruby, name, value)?),
+            }
+            Ok(ForEach::Continue)
+        })?;
+    } else if let Some(pairs) = RArray::from_value(given) {
+        for pair in pairs {
+            match RArray::from_value(pair).filter(|pair| pair.len() == 2) {
+                Some(pair) => headers.push(header(ruby, pair.entry(0)?, pair.entry(1)?)?),
+                None => return Err(not_headers(ruby, pair)),
+            }
+        }
+    } else {
+        return Err(not_headers(ruby, given));
+    }
+    Ok(headers)
+}
+
+fn header(ruby: &Ruby, name: Value, value: Value) -> Result<(Vec<u8>, Option<Vec<u8>>), Error> {
+    let bytes = |value: Value| {
+        match magnus::Symbol::from_value(value) {
+            Some(symbol) => Some(symbol.name().ok()?.as_bytes().to_vec()),
+            // SAFETY: copied at once.
+            None => RString::from_value(value).map(|string| unsafe { string.as_slice() }.to_vec()),
+        }
+    };
+    let name = bytes(name).ok_or_else(|| not_headers(ruby, name))?;
+    if name.contains(&0) {
+        return Err(crate::error::argument(ruby, "a header's name holds a NUL byte, which librdkafka cuts off"));
+    }
+    if value.is_nil() {
+        return Ok((name, None));
+    }
+    bytes(value).map(|value| (name, Some(value))).ok_or_else(|| not_headers(ruby, value))
+}
+
+fn not_headers(ruby: &Ruby, found: Value) -> Error {
+    let message = format!(
+        "headers are a Hash (name => String, nil or an Array of those) or an Array of [name, value], and {} is neither",
+        found.inspect()
+    );
+    Error::new(ruby.exception_type_error(), message)
+}
+
+/// Defines the class.
+pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
+    let class = kafka.define_class("Producer", ruby.class_object())?;
+    class.undef_default_alloc_func();
+    class.define_singleton_method("native_open", method!(open, 2))?;
+    class.define_private_method("native_produce", method!(Producer::produce, 7))?;
+    class.define_private_method("native_flush", method!(Producer::flush, 1))?;
+    class.define_private_method("native_close", method!(Producer::close, 1))?;
+    class.define_private_method("native_purge", method!(Producer::purge, 0))?;
+    class.define_method("closed?", method!(Producer::is_closed, 0))?;
+    class.define_method("queue_size", method!(Producer::queue_size, 0))?;
+    class.define_method("name", method!(Producer::name, 0))
+}
+
+fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String) -> Result<Value, Error> {
+    Producer::open(ruby, class, properties, made_at)
+}

@@ -1,0 +1,52 @@
+# frozen_string_literal: true
+
+require_relative "errors"
+require_relative "library"
+
+module SwarmNative
+  # Kafka's clients, by librdkafka: {Producer}, {Consumer} and, for tests and demos, {EmbeddedBroker}.
+  #
+  # Their handles are known to {ForkGuard}: no process forks while one is live, and in a process that did not make it a
+  # handle raises {StaleHandle}.
+  module Kafka
+    # How long a process that exits still gives handles that nobody has closed.
+    EXIT_TIME = 1.0
+
+
+    class << self
+      # @return [Boolean] false where the gem was built without Kafka
+      def available?
+        const_defined?(:MockCluster, false)
+      end
+
+      # @private the user's line that calls into the gem, as "file:line"
+      def made_at
+        location = caller_locations(2, 20)&.find { |frame| !frame.absolute_path.to_s.start_with?(LIBRARY) }
+        location ? "#{location.path}:#{location.lineno}" : ""
+      end
+    end
+
+    LIBRARY = "#{File.dirname(__dir__)}/swarm_native"
+    private_constant :LIBRARY
+  end
+end
+
+require_relative "kafka/error"
+
+if SwarmNative::Kafka.available?
+  require_relative "kafka/delivery"
+  require_relative "kafka/producer"
+  require_relative "kafka/batch"
+  require_relative "kafka/consumer"
+  require_relative "kafka/embedded_broker"
+
+  # Registered when the gem is loaded, so that it runs after the blocks of those who use it.
+  at_exit do
+    lost = SwarmNative::Kafka.send(:native_close_all, SwarmNative::Kafka.const_get(:EXIT_TIME))
+    if lost.positive?
+      warn "swarm_native: #{lost} Kafka messages were not delivered, because a producer was not closed before the exit"
+    end
+  end
+else
+  require_relative "kafka/unavailable"
+end

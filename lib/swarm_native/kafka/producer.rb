@@ -1,0 +1,88 @@
+# frozen_string_literal: true
+
+module SwarmNative
+  module Kafka
+    # Sends messages. Thread-safe.
+    #
+    # Close it: what is still unsent when a process exits gets one second.
+    #
+    # @example
+    #   producer = SwarmNative::Kafka::Producer.new("bootstrap.servers": "127.0.0.1:9092")
+    #   delivery = producer.produce(topic: "orders", payload: "1 apple", key: "alice")
+    #   delivery.wait(10).offset # => 0
+    #   producer.close # => {}
+    #
+    # @!method closed?
+    #   @return [Boolean]
+    # @!method queue_size
+    #   @return [Integer] messages that have no answer yet
+    # @!method name
+    #   @return [String] librdkafka's name of it
+    class Producer
+      private_class_method :native_open
+
+      # @param config [Hash] librdkafka's own property names, as symbols or strings, with Strings, Symbols, numbers,
+      #   true, false, or Arrays of those; they may be given as keywords too
+      # @param queue_timeout [Float, nil] how many seconds {#produce} waits for room when the local queue is full; 0
+      #   raises at once, nil waits without end
+      # @raise [ConfigurationError] names every property that is unknown or has a value that cannot be
+      def self.new(config = {}, queue_timeout: 60.0, **more)
+        producer = native_open(config.to_h.merge(more), Kafka.made_at)
+        producer.send(:initialize, queue_timeout)
+        producer
+      end
+
+      # Queues a message and returns at once, unless the queue is full.
+      #
+      # @param topic [String]
+      # @param payload [String, nil] nil is a tombstone
+      # @param key [String, nil]
+      # @param partition [Integer, nil] nil leaves the choice to the `partitioner`
+      # @param headers [Hash, Array<Array>, nil] names to Strings, nil or Arrays of those; or pairs
+      # @param timestamp [Time, Integer, nil] milliseconds since 1970 as an Integer; nil is now
+      # @return [Delivery] the answer, once it is there
+      # @raise [Kafka::Error] it was not queued: `:queue_full` after queue_timeout, `:msg_size_too_large`, and others
+      # @raise [ClosedHandle] the producer is closed
+      def produce(topic:, payload: nil, key: nil, partition: nil, headers: nil, timestamp: nil)
+        timestamp = (timestamp.to_r * 1000).floor if timestamp.is_a?(Time)
+        native_produce(topic, payload, key, partition, headers, timestamp, @queue_timeout)
+      end
+
+      # Sends what is queued without waiting for `linger.ms`, and waits for the answers.
+      #
+      # @param timeout [Float, nil] seconds; nil is no limit
+      # @return [Boolean] true: every message has its answer; false: the time was over
+      def flush(timeout = nil)
+        native_flush(timeout)
+      end
+
+      # Gives up every message that has no answer; their deliveries fail with `:purge_queue` or `:purge_inflight`.
+      #
+      # @return [self]
+      def purge
+        native_purge
+        self
+      end
+
+      # Flushes within the time, gives up the rest, and ends the handle. Only the first call does.
+      #
+      # @param timeout [Float, nil] seconds for the flush; nil is no limit
+      # @return [Hash{String => Integer}] the topics of messages that were not delivered, with their number; empty when
+      #   all were, and when it was closed already
+      def close(timeout = 30.0)
+        native_close(timeout) || {}
+      end
+
+      # @return [String]
+      def inspect
+        "#<#{self.class} #{name}>"
+      end
+
+      private
+
+      def initialize(queue_timeout)
+        @queue_timeout = queue_timeout
+      end
+    end
+  end
+end

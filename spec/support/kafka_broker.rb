@@ -1,0 +1,71 @@
+# frozen_string_literal: true
+
+# One embedded broker for all examples of a run; each example uses topics of its own.
+module KafkaBroker
+  class << self
+    # @return [SwarmNative::Kafka::EmbeddedBroker]
+    def shared
+      @shared ||= SwarmNative::Kafka::EmbeddedBroker.start
+    end
+
+    def stop
+      @shared&.stop
+      @shared = nil
+    end
+
+    def new_topic(partitions)
+      @count = (@count || 0) + 1
+      name = "topic-#{Process.pid}-#{@count}"
+      shared.create_topic(name, partitions: partitions)
+      name
+    end
+  end
+
+  def bootstrap_servers = KafkaBroker.shared.bootstrap_servers
+
+  # @return [String] the name of a topic that nobody else uses
+  def new_topic(partitions: 1) = KafkaBroker.new_topic(partitions)
+
+  # What a consumer needs that reads a topic from its beginning.
+  def consumer_config(**more)
+    { "bootstrap.servers": bootstrap_servers, "group.id": "group-#{more.object_id}-#{rand(1 << 40)}",
+      "auto.offset.reset": "earliest", "enable.auto.offset.store": false, **more }
+  end
+
+  def open_producer(**more)
+    keep SwarmNative::Kafka::Producer.new("bootstrap.servers": bootstrap_servers, **more)
+  end
+
+  def open_consumer(*topics, **more)
+    keep(SwarmNative::Kafka::Consumer.new(consumer_config(**more))).tap do |consumer|
+      consumer.subscribe(*topics) unless topics.empty?
+    end
+  end
+
+  # Polls until as many messages have come.
+  def take(consumer, count, deadline = 15)
+    messages = []
+    wait_until(deadline, "#{count} messages") do
+      messages.concat(consumer.poll_batch(count - messages.size, 0.1).to_a)
+      messages.size >= count
+    end
+    messages
+  end
+
+  # Closes a handle after the example.
+  def keep(handle)
+    (@handles ||= []) << handle
+    handle
+  end
+
+  def close_handles
+    @handles&.each { |handle| handle.close(0.5) }
+    @handles = nil
+  end
+end
+
+RSpec.configure do |config|
+  config.include KafkaBroker, :kafka
+  config.after(:each, :kafka) { close_handles }
+  config.after(:suite) { KafkaBroker.stop }
+end
