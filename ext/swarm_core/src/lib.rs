@@ -15,3 +15,4 @@ pub mod notice;
 pub mod os;
 pub mod policy;
 pub mod report;
+pub mod signal_name;

@@ -11,6 +11,8 @@ mod gvl;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod log;
+mod pidfd;
+mod signal_name;
 mod supervisor;
 
 use magnus::{Error, Ruby};
@@ -23,6 +25,7 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     supervisor::init(ruby)?;
     #[cfg(feature = "kafka")]
     kafka::init(ruby)?;
+    pidfd::init(ruby)?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The kernel: every system call of the crate is made below this module.
 
 pub mod birth;
+pub mod either;
 pub mod fork;
 pub mod orphan;
 pub mod pidfd;
