@@ -96,7 +96,12 @@ module SwarmNative
     end
 
     def exit_words
-      exit_status ? " (#{exit_status.unknown? ? "status unknown" : exit_status.to_s.sub(/\Apid \d+ /, "")})" : ""
+      return "" unless exit_status
+      return " (status unknown)" if exit_status.unknown?
+      return " (exit #{exit_status.exitstatus})" if exit_status.exited?
+
+      name = Signal.signame(exit_status.termsig)
+      " (#{name ? "SIG#{name}" : "signal #{exit_status.termsig}"}#{", core dumped" if exit_status.coredump?})"
     end
 
     def comes_back

@@ -9,7 +9,8 @@ module SwarmNative
   # until there is room.
   class Node
     CODES = (1..(2**32) - 1).freeze
-    private_constant :CODES
+    HEARD_QUIET = :swarm_native_heard_quiet
+    private_constant :CODES, :HEARD_QUIET
 
     # @return [Integer] the node's number, from 0; a replacement has the number of whom it replaces
     attr_reader :id
@@ -62,7 +63,8 @@ module SwarmNative
     # True once the supervisor has died. With the policy's `orphan: 0` the process has ended by then.
     def orphaned? = @core.orphaned?
 
-    # Sleeps until the node is told something: to stop, or to be quiet. Returns at once when it is stopping.
+    # Sleeps until the node is told something: to stop, or to be quiet. Returns at once when it is stopping; of quiet
+    # each thread hears once.
     # @param timeout [Numeric, nil] seconds; nil: no limit
     # @return [Boolean] true: it was told something; false: the time was over
     # @example
@@ -70,13 +72,13 @@ module SwarmNative
     def wait(timeout = nil)
       deadline = timeout && (now + timeout)
       @lock.synchronize do
-        quiet_before = @quiet
-        until @stopping || @quiet != quiet_before
+        until @stopping || (@quiet && !Thread.current.thread_variable?(HEARD_QUIET))
           left = deadline && (deadline - now)
           return false if left && left <= 0
 
           @told.wait(@lock, left)
         end
+        Thread.current.thread_variable_set(HEARD_QUIET, true) if @quiet
       end
       true
     end

@@ -201,22 +201,24 @@ module SwarmNative
     # @see Birth in ext/swarm_core/src/os/birth.rs
     def fork_node(core, id, generation, work)
       @hooks[:before_fork].each(&:call)
-      # Between the pipes and the adoption nothing may come that is meant for another moment.
-      Thread.handle_interrupt(Object => :never) { fork_and_adopt(core, id, generation, work) }
     rescue StandardError => e
-      core.not_forked(id, generation)
       fork_failed(core, id, generation, e)
+    else
+      # Between the pipes and the adoption nothing may come that is meant for another moment, and what Thread#raise
+      # brings afterwards is no failure of the fork.
+      Thread.handle_interrupt(Object => :never) { fork_and_adopt(core, id, generation, work) }
     end
 
     def fork_and_adopt(core, id, generation, work)
       return unless core.prepare(id, generation)
+      # Ruby forgets at a fork what is pending, in the parent too: let it come, and fork another time.
+      return core.not_forked(id, generation) if Thread.pending_interrupt?
 
       pid = fork_or_leave { be_node(core, id, work) }
       core.forked(pid)
-      adopted = true
-    ensure
-      core.not_forked(id, generation) unless adopted
-      reap(pid) if pid && !adopted
+    rescue StandardError => e
+      fork_failed(core, id, generation, e)
+      reap(pid) if pid
     end
 
     # A `Process._fork` hook of another gem may raise in the child. The exception then arrives here, in the child, which
@@ -239,6 +241,7 @@ module SwarmNative
     end
 
     def fork_failed(core, id, generation, error)
+      core.not_forked(id, generation)
       if error.is_a?(ForkRefused) && generation == 1 && !core.stopping?
         @refused ||= error
         core.stop
@@ -254,7 +257,6 @@ module SwarmNative
       Traps.hand_over(node)
       core.release_signals
       reports = core.wait_for_go or exit!(1)
-      drop_foreign_interrupts
       Thread.handle_interrupt(Object => :immediate) do
         settings = core.settings
         node.begin(reports, settings[:reports] ? settings[:report_interval] : nil)
@@ -282,13 +284,6 @@ module SwarmNative
       end
       [$stdout, $stderr].each(&:flush)
       exit!(status)
-    end
-
-    # What was raised at the supervisor's thread while it forked is not the child's.
-    def drop_foreign_interrupts
-      Thread.handle_interrupt(Object => :immediate) { Thread.pass }
-    rescue Exception # rubocop:disable Lint/RescueException
-      nil
     end
 
     def event_of(told)
@@ -326,18 +321,14 @@ module SwarmNative
 
       error = ForcefulShutdown.new(forceful_message(killed, lost))
       owner = Process.pid
-      at_exit { leave_forcefully(error) if $!.equal?(error) && Process.pid == owner } # rubocop:disable Style/SpecialGlobalVars
+      # Uncaught, it ends the process, and Ruby's exit code for that would be 1.
+      at_exit { exit 2 if $!.equal?(error) && Process.pid == owner } # rubocop:disable Style/SpecialGlobalVars
       raise error
     end
 
     def forceful_message(killed, lost)
       message = "nodes #{killed.uniq.join(", ")} did not stop in time and were killed"
       lost.empty? ? message : "#{message}; nodes #{lost.join(", ")} did not end even so"
-    end
-
-    def leave_forcefully(error)
-      $stderr.write(error.full_message(highlight: false))
-      exit 2
     end
   end
 end
