@@ -5,12 +5,18 @@
 //! [`Permit`], which the gate gives only while no lease is out. While a permit is out, a new lease waits.
 //!
 //! The gate makes no system call of its own and reads no clock, but for the condition variable that a lease waits on.
+//! Its promises are proven for every interleaving of a few threads: see `loom_tests` below.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+#[cfg(all(loom, test))]
+use loom::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(not(all(loom, test)))]
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// What a lease stands for, as a person is told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,10 +42,50 @@ impl fmt::Display for Handle {
     }
 }
 
+/// How far a handle has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Its constructor is running, and may yet fail.
+    Opening,
+    /// It can be used.
+    Open,
+    /// It is being destroyed.
+    Closing,
+}
+
+/// A handle that has a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// What it is.
+    pub handle: Handle,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Since when it has the lease.
+    pub since: SystemTime,
+}
+
+impl fmt::Display for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.fmt(f)?;
+        match self.phase {
+            Phase::Opening => f.write_str(", being made"),
+            Phase::Open => Ok(()),
+            Phase::Closing => f.write_str(", being closed"),
+        }
+    }
+}
+
 /// The reason that a permit was refused: these handles are live.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{} live", .0.len())]
-pub struct Refused(pub Vec<Handle>);
+pub struct Refused(pub Vec<Live>);
+
+impl Refused {
+    /// True where no handle stands in the way for good: each is being made, which may fail, or being closed.
+    pub fn may_pass(&self) -> bool {
+        self.0.iter().all(|live| live.phase != Phase::Open)
+    }
+}
 
 /// No lease was given, because a fork was under way all the while. Holds what the lease was asked for.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -48,7 +94,7 @@ pub struct StillForking(pub Handle);
 
 #[derive(Default)]
 struct State {
-    leases: BTreeMap<u64, Handle>,
+    leases: BTreeMap<u64, Live>,
     next_id: u64,
     permits: usize,
 }
@@ -79,30 +125,23 @@ impl ForkGate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a lease for a handle that is about to be made. Waits while a fork is under way, which is a millisecond. Not
-    /// for a thread that may be the forking one itself: it would wait for itself ([`Self::lease_within`] does not).
-    pub fn lease(&'static self, mut handle: Handle) -> Lease {
-        loop {
-            match self.lease_within(handle, Duration::MAX) {
-                Ok(lease) => return lease,
-                Err(StillForking(again)) => handle = again,
+    /// Takes a lease for a handle that is about to be made. While a fork is under way, waits for its end: about as long
+    /// as `patience`, then says no. `since` is the time now, for whoever asks what is live.
+    pub fn lease(&'static self, handle: Handle, since: SystemTime, patience: Duration) -> Result<Lease, StillForking> {
+        let mut state = self.state();
+        while state.permits > 0 {
+            if patience.is_zero() {
+                return Err(StillForking(handle));
             }
-        }
-    }
-
-    /// As [`Self::lease`], but waits no longer than `patience` for a fork to be over.
-    pub fn lease_within(&'static self, handle: Handle, patience: Duration) -> Result<Lease, StillForking> {
-        let state = self.state();
-        let (mut state, _) = self
-            .no_permit
-            .wait_timeout_while(state, patience, |state| state.permits > 0)
-            .unwrap_or_else(PoisonError::into_inner);
-        if state.permits > 0 {
-            return Err(StillForking(handle));
+            let (woken, wait) = self.no_permit.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            if wait.timed_out() && state.permits > 0 {
+                return Err(StillForking(handle));
+            }
         }
         let id = state.next_id;
         state.next_id += 1;
-        state.leases.insert(id, handle);
+        state.leases.insert(id, Live { handle, phase: Phase::Opening, since });
         Ok(Lease { gate: self, id })
     }
 
@@ -116,20 +155,32 @@ impl ForkGate {
         Ok(Permit { gate: self })
     }
 
-    /// The handles that are live now.
-    pub fn live(&self) -> Vec<Handle> {
+    /// The handles that are live now, in the order in which they were made.
+    pub fn live(&self) -> Vec<Live> {
         self.state().leases.values().cloned().collect()
     }
 }
 
 impl Lease {
-    /// Gives the handle the name that it has got by now.
-    pub fn rename(&self, name: &str) {
+    /// The handle is made, and has this name.
+    pub fn opened(&self, name: &str) {
+        self.update(|live| {
+            name.clone_into(&mut live.handle.name);
+            live.phase = Phase::Open;
+        });
+    }
+
+    /// The handle is about to be destroyed: a fork may wait for it.
+    pub fn closing(&self) {
+        self.update(|live| live.phase = Phase::Closing);
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Live)) {
         if self.gate.left_behind.load(Ordering::Acquire) {
             return;
         }
-        if let Some(handle) = self.gate.state().leases.get_mut(&self.id) {
-            name.clone_into(&mut handle.name);
+        if let Some(live) = self.gate.state().leases.get_mut(&self.id) {
+            change(live);
         }
     }
 }
@@ -194,7 +245,7 @@ fn install(current: *mut ForkGate) -> &'static ForkGate {
     unsafe { &*winner }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -206,32 +257,38 @@ mod tests {
         Box::leak(Box::default())
     }
 
-    #[test]
-    fn a_live_handle_refuses_the_fork_and_is_named() {
-        let gate = a_gate();
-        let lease = gate.lease(handle("a"));
-        let Err(Refused(live)) = gate.permit() else { panic!("a permit beside a lease") };
-        assert_eq!(live, [handle("a")]);
-        assert_eq!(live[0].to_string(), "Producer a (made at app.rb:1)");
-        drop(lease);
-        assert!(gate.permit().is_ok());
+    fn try_lease(gate: &'static ForkGate, name: &str) -> Result<Lease, StillForking> {
+        gate.lease(handle(name), SystemTime::UNIX_EPOCH, Duration::ZERO)
+    }
+
+    fn texts(live: &[Live]) -> Vec<String> {
+        live.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn what_a_child_inherits_never_waits_for_the_parents_lock() {
+    fn a_live_handle_refuses_the_fork_and_is_named() {
         let gate = a_gate();
-        let (lease, permit) = (gate.lease(handle("a")), Permit { gate });
-        let _held_for_ever = gate.state();
-        gate.left_behind.store(true, Ordering::Release);
-        lease.rename("b");
-        drop((lease, permit));
+        let (a, b) = (try_lease(gate, "").unwrap(), try_lease(gate, "b").unwrap());
+        a.opened("a");
+        let Err(refused) = gate.permit() else { panic!("a permit beside a lease") };
+        assert_eq!(texts(&refused.0), ["Producer a (made at app.rb:1)", "Producer b (made at app.rb:1), being made"]);
+        assert!(!refused.may_pass());
+        drop(a);
+        b.closing();
+        let Err(refused) = gate.permit() else { panic!("a permit beside a lease") };
+        assert_eq!(texts(&refused.0), ["Producer b (made at app.rb:1), being closed"]);
+        assert!(refused.may_pass());
+        drop(b);
+        assert!(gate.permit().is_ok());
     }
 
     #[test]
     fn a_lease_waits_until_the_fork_is_over() {
         let gate = a_gate();
         let permit = gate.permit().ok().unwrap();
-        let opener = std::thread::spawn(move || drop(gate.lease(handle("a"))));
+        let opener = std::thread::spawn(move || {
+            gate.lease(handle("a"), SystemTime::UNIX_EPOCH, Duration::MAX).map(drop).unwrap();
+        });
         assert!(gate.live().is_empty());
         drop(permit);
         opener.join().unwrap();
@@ -242,9 +299,120 @@ mod tests {
     fn a_lease_gives_up_where_a_fork_does_not_end() {
         let gate = a_gate();
         let permit = gate.permit().ok().unwrap();
-        let Err(StillForking(back)) = gate.lease_within(handle("a"), Duration::ZERO) else { panic!("beside a permit") };
+        let Err(StillForking(back)) = try_lease(gate, "a") else { panic!("a lease beside a permit") };
         assert_eq!(back, handle("a"));
+        let soon = Duration::from_millis(1);
+        assert!(gate.lease(back, SystemTime::UNIX_EPOCH, soon).is_err());
         drop(permit);
-        assert!(gate.lease_within(back, Duration::ZERO).is_ok());
+        assert!(try_lease(gate, "a").is_ok());
+    }
+
+    #[test]
+    fn what_a_child_inherits_never_waits_for_the_parents_lock() {
+        let gate = a_gate();
+        let (lease, permit) = (try_lease(gate, "a").unwrap(), Permit { gate });
+        let _held_for_ever = gate.state();
+        gate.left_behind.store(true, Ordering::Release);
+        lease.opened("b");
+        drop((lease, permit));
+    }
+}
+
+/// Run by `RUSTFLAGS="--cfg loom" cargo test --release -p swarm_core --lib loom`, which tries every interleaving.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    /// What is really there, as opposed to what the gate believes: 1 for each handle, 100 for each fork. Not loom's
+    /// atomic: it is to check the interleavings, not to add to them.
+    #[derive(Clone, Default)]
+    struct World(Arc<AtomicUsize>);
+
+    impl World {
+        fn handle_appears(&self) {
+            assert!(self.0.fetch_add(1, Ordering::SeqCst) < 100, "a handle is made during a fork");
+        }
+
+        fn handle_goes(&self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+
+        fn fork_begins(&self) {
+            assert_eq!(self.0.fetch_add(100, Ordering::SeqCst), 0, "a fork beside a handle");
+        }
+
+        fn fork_ends(&self) {
+            self.0.fetch_sub(100, Ordering::SeqCst);
+        }
+    }
+
+    fn open(gate: &'static ForkGate, world: &World) -> Lease {
+        let handle = Handle { class: "Producer", name: String::new(), made_at: String::new() };
+        // loom's wait never times out: a lost wake-up is a deadlock, which loom reports.
+        let lease = gate.lease(handle, SystemTime::UNIX_EPOCH, Duration::MAX).unwrap();
+        world.handle_appears();
+        lease
+    }
+
+    fn close(lease: Lease, world: &World) {
+        world.handle_goes();
+        drop(lease);
+    }
+
+    fn fork(gate: &'static ForkGate, world: &World) {
+        let Ok(permit) = gate.permit() else { return };
+        world.fork_begins();
+        thread::yield_now(); // others come between the beginning of the fork and its end
+        world.fork_ends();
+        drop(permit);
+    }
+
+    #[test]
+    fn loom_two_openers_one_closer_one_forker() {
+        loom::model(|| {
+            let (gate, world) = (&*Box::leak(Box::<ForkGate>::default()), World::default());
+            let early = open(gate, &world);
+            let threads = [
+                {
+                    let world = world.clone();
+                    thread::spawn(move || close(early, &world))
+                },
+                {
+                    let world = world.clone();
+                    thread::spawn(move || close(open(gate, &world), &world))
+                },
+                {
+                    let world = world.clone();
+                    thread::spawn(move || close(open(gate, &world), &world))
+                },
+            ];
+            fork(gate, &world);
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert!(gate.permit().is_ok(), "something was not given back");
+        });
+    }
+
+    #[test]
+    fn loom_two_forkers_and_an_opener() {
+        loom::model(|| {
+            let (gate, world) = (&*Box::leak(Box::<ForkGate>::default()), World::default());
+            let threads = [
+                {
+                    let world = world.clone();
+                    thread::spawn(move || close(open(gate, &world), &world))
+                },
+                thread::spawn(move || drop(gate.permit())),
+            ];
+            drop(gate.permit());
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert!(gate.permit().is_ok(), "something was not given back");
+        });
     }
 }

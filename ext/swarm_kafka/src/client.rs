@@ -13,7 +13,7 @@ use crate::sys;
 pub struct Client {
     rk: NonNull<sys::rd_kafka_t>,
     /// Given back last, when the handle is gone.
-    _lease: Lease,
+    lease: Lease,
 }
 
 // SAFETY: librdkafka's handles may be used from any thread.
@@ -52,8 +52,8 @@ impl Client {
         };
         // librdkafka owns it now.
         config.into_raw();
-        let client = Self { rk, _lease: lease };
-        client._lease.rename(&client.name());
+        let client = Self { rk, lease };
+        client.lease.opened(&client.name());
         Ok(client)
     }
 
@@ -82,6 +82,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
+        self.lease.closing();
         // A consumer has left its group before, as far as its deadline allowed; waiting for that here could take for
         // ever.
         // SAFETY: the handle is ours and nobody uses it any more. Its threads have ended when this returns.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use magnus::{Class, Error, Module, Object, RModule, Ruby, function, method};
 use swarm_core::fork_gate::{self, Handle, StillForking, gate};
@@ -22,7 +22,8 @@ const SLICE: Duration = Duration::from_millis(5);
 /// Raises ForkRefused in a `Process._fork` hook before the fork: the handle would be forked. Raises what interrupts the
 /// wait.
 pub fn lease(ruby: &Ruby, handle: Handle) -> Result<fork_gate::Lease, Error> {
-    let mut asked = match gate().lease_within(handle, Duration::ZERO) {
+    let since = SystemTime::now();
+    let mut asked = match gate().lease(handle, since, Duration::ZERO) {
         Ok(lease) => return Ok(lease),
         Err(StillForking(handle)) => Some(handle),
     };
@@ -35,7 +36,7 @@ pub fn lease(ruby: &Ruby, handle: Handle) -> Result<fork_gate::Lease, Error> {
     let wake = Wake::new().map_err(|errno| error::errno(ruby, errno, "waiting for a fork to be over"))?;
     let due = Instant::now() + PATIENCE;
     loop {
-        match gvl::without_gvl(&wake, || asked.take().map(|handle| gate().lease_within(handle, SLICE))).flatten() {
+        match gvl::without_gvl(&wake, || asked.take().map(|handle| gate().lease(handle, since, SLICE))).flatten() {
             Some(Ok(lease)) => return Ok(lease),
             Some(Err(StillForking(handle))) => asked = Some(handle),
             None => {}
@@ -67,7 +68,8 @@ struct Lease(Mutex<Option<fork_gate::Lease>>);
 
 impl Lease {
     fn take(ruby: &Ruby, class: String, name: String, made_at: String) -> Result<Self, Error> {
-        let lease = lease(ruby, Handle { class: class_name(&class), name, made_at })?;
+        let lease = lease(ruby, Handle { class: class_name(&class), name: name.clone(), made_at })?;
+        lease.opened(&name);
         Ok(Self(Mutex::new(Some(lease))))
     }
 

@@ -6,6 +6,7 @@
 
 mod error;
 mod fork_guard;
+mod fork_hooks;
 mod fork_lease;
 mod gvl;
 #[cfg(feature = "kafka")]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use rustix::io::Errno;
 
+use super::librdkafka;
 use crate::fork_gate::{Permit, renew_after_fork};
 
 /// The permit of one fork. It is shared so that it can be given back wherever the fork ends, also if a Ruby thread
@@ -88,24 +89,31 @@ fn permit_of_this_fork() -> Option<Permit> {
     THIS_THREAD.try_with(|this| this.under_way.try_borrow().ok()?.as_ref().and_then(empty)).ok().flatten()
 }
 
+extern "C" fn before() {
+    librdkafka::before_fork();
+}
+
 extern "C" fn in_parent() {
+    librdkafka::after_fork_in_parent();
     drop(permit_of_this_fork());
 }
 
 extern "C" fn in_child() {
+    librdkafka::after_fork_in_child();
     renew_after_fork();
     // Of the gate that was just left behind, hence without effect; but the slot is empty from now on.
     drop(permit_of_this_fork());
 }
 
-/// Has the gate renewed in every forked child from now on, however it was forked. Once a process is enough.
+/// Has the gate renewed, and the inherited threads of librdkafka known, in every forked child from now on, however it was
+/// forked. Once a process is enough.
 pub fn watch() -> Result<(), Errno> {
     static WATCH: Once = Once::new();
     let mut result = Ok(());
     WATCH.call_once(|| {
         // SAFETY: the handlers are functions of this library, which is never unloaded (Ruby does not dlclose its
-        // extensions); they neither panic nor wait: the gate's lock is taken in the parent alone, where its holder runs.
-        let refused = unsafe { libc::pthread_atfork(None, Some(in_parent), Some(in_child)) };
+        // extensions); they do not panic, and wait for locks alone whose holders wait for nobody.
+        let refused = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
         if refused != 0 {
             result = Err(Errno::from_raw_os_error(refused));
         }
@@ -116,14 +124,17 @@ pub fn watch() -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fork_gate::{ForkGate, Handle};
+    use crate::fork_gate::{ForkGate, Handle, Lease};
+    use std::time::{Duration, SystemTime};
 
     fn a_gate() -> &'static ForkGate {
         Box::leak(Box::default())
     }
 
-    fn handle() -> Handle {
-        Handle { class: "Producer", name: String::new(), made_at: String::new() }
+    /// A lease, which is to be had only where no permit is out.
+    fn lease(gate: &'static ForkGate) -> Lease {
+        let handle = Handle { class: "Producer", name: String::new(), made_at: String::new() };
+        gate.lease(handle, SystemTime::UNIX_EPOCH, Duration::ZERO).unwrap()
     }
 
     #[test]
@@ -133,7 +144,7 @@ mod tests {
         assert!(is_under_way());
         drop(fork);
         assert!(!is_under_way());
-        drop(gate.lease(handle()));
+        drop(lease(gate));
     }
 
     #[test]
@@ -142,9 +153,9 @@ mod tests {
         let fork = ForkUnderWay::begin(gate.permit().ok().unwrap());
         in_parent();
         assert!(!is_under_way());
-        let lease = gate.lease(handle());
+        let opened = lease(gate);
         drop(fork);
-        drop(lease);
+        drop(opened);
         assert!(gate.permit().is_ok());
     }
 
@@ -154,12 +165,12 @@ mod tests {
         let reservation = Reserved::new(gate.permit().ok().unwrap());
         drop(ForkUnderWay::begin(reserved().unwrap()));
         assert!(reserved().is_none());
-        drop(gate.lease(handle()));
+        drop(lease(gate));
         drop(reservation);
 
         drop(Reserved::new(gate.permit().ok().unwrap()));
         assert!(reserved().is_none());
-        drop(gate.lease(handle()));
+        drop(lease(gate));
     }
 
     #[test]
@@ -172,6 +183,6 @@ mod tests {
         assert!(is_under_way());
         drop(outer);
         assert!(!is_under_way());
-        drop(gate.lease(handle()));
+        drop(lease(gate));
     }
 }

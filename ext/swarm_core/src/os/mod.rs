@@ -3,6 +3,8 @@
 pub mod birth;
 pub mod either;
 pub mod fork;
+pub mod librdkafka;
+mod loaded;
 pub mod orphan;
 pub mod pidfd;
 pub mod private;
