@@ -26,10 +26,12 @@ module KafkaBroker
   # @return [String] the name of a topic that nobody else uses
   def new_topic(partitions: 1) = KafkaBroker.new_topic(partitions)
 
-  # What a consumer needs that reads a topic from its beginning.
+  # What a consumer needs that reads a topic from its beginning. The mock cluster's groups take their session timeout,
+  # less a second, for each rebalance, and it does not answer a waiting fetch when messages come.
   def consumer_config(**more)
     { "bootstrap.servers": bootstrap_servers, "group.id": "group-#{more.object_id}-#{rand(1 << 40)}",
-      "auto.offset.reset": "earliest", "enable.auto.offset.store": false, **more }
+      "auto.offset.reset": "earliest", "enable.auto.offset.store": false, "session.timeout.ms": 1500,
+      "heartbeat.interval.ms": 100, "fetch.wait.max.ms": 10, **more }
   end
 
   def open_producer(**more)

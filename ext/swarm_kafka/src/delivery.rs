@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use swarm_core::os::wake::Wake;
+
+use crate::queue::wait_for_wake;
 
 /// The answer to one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,22 +123,6 @@ impl Drop for Listed<'_> {
         let mut list = self.waiters.list();
         if let Some(index) = list.iter().position(|waiter| Arc::ptr_eq(&waiter.wake, &self.wake)) {
             list.swap_remove(index);
-        }
-    }
-}
-
-/// Waits until `wake` is woken or the deadline passes.
-pub fn wait_for_wake(wake: &Wake, deadline: Option<Instant>) {
-    loop {
-        let timeout = deadline.map(|deadline| {
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            Timespec {
-                tv_sec: i64::try_from(remaining.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: remaining.subsec_nanos().into(),
-            }
-        });
-        if poll(&mut [PollFd::new(wake, PollFlags::IN)], timeout.as_ref()) != Err(rustix::io::Errno::INTR) {
-            return;
         }
     }
 }

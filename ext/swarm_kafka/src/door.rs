@@ -127,7 +127,7 @@ mod tests {
             move || {
                 let visit = door.enter_to_wait(&wake).ok().unwrap();
                 entered.send(()).unwrap();
-                crate::delivery::wait_for_wake(&wake, None);
+                crate::queue::wait_for_wake(&wake, None);
                 assert_eq!(*visit, "handle");
             }
         });

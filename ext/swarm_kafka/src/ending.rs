@@ -57,7 +57,7 @@ impl<R: Send + Sync + 'static> Ending<R> {
     pub fn wait(&self, wake: &Wake, deadline: Option<Instant>) -> Option<&R> {
         use std::os::fd::AsFd;
         if let (None, Some(done)) = (self.0.result.get(), &self.0.done) {
-            wait_readable(&[done.as_fd(), wake.as_fd()], deadline);
+            wait_readable(done.as_fd(), wake, deadline);
         }
         self.0.result.get()
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, c_int};
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -62,6 +62,8 @@ struct Reports {
     queue: Queue,
     waiters: Arc<Waiters>,
     stop: AtomicBool,
+    /// Messages without an answer. librdkafka's own count has errors and other events in it.
+    pending: AtomicUsize,
     /// While closing: how many messages of which topic were not delivered.
     lost: Mutex<Option<BTreeMap<String, usize>>>,
 }
@@ -83,8 +85,13 @@ impl Producer {
         // SAFETY: the client lives; the reference that comes out is ours, and goes before the client does.
         let queue = unsafe { Queue::own(sys::rd_kafka_queue_get_main(client.as_ptr())) }
             .map_err(|errno| OpenError::Refused(format!("no descriptor for the producer's queue: {errno}")))?;
-        let reports =
-            Arc::new(Reports { queue, waiters: Arc::default(), stop: AtomicBool::new(false), lost: Mutex::default() });
+        let reports = Arc::new(Reports {
+            queue,
+            waiters: Arc::default(),
+            stop: AtomicBool::new(false),
+            pending: AtomicUsize::new(0),
+            lost: Mutex::default(),
+        });
         let thread = spawn_without_signals("swarm-reports", {
             let reports = Arc::clone(&reports);
             move || reports.run()
@@ -154,6 +161,8 @@ impl Producer {
         }
         let answer = Arc::into_raw(Arc::clone(slot));
         fields.add(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_OPAQUE).ptr = answer.cast_mut().cast();
+        // Before the message is handed over: the answer may be there before this thread goes on.
+        self.reports.pending.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the client lives; each field has the type that its tag says; key and payload are copied.
         let error = unsafe { sys::rd_kafka_produceva(self.client.as_ptr(), fields.list.as_ptr(), fields.count) };
         // SAFETY: the error is null or ours.
@@ -164,6 +173,7 @@ impl Producer {
                 Ok(())
             }
             Err(error) => {
+                self.reports.pending.fetch_sub(1, Ordering::Relaxed);
                 // SAFETY: the message was not taken, so no report will come that takes this count back.
                 drop(unsafe { Arc::from_raw(answer) });
                 Err(error)
@@ -189,12 +199,13 @@ impl Producer {
 
     /// Messages that have no answer yet.
     pub fn queue_size(&self) -> usize {
-        // SAFETY: the client lives.
-        usize::try_from(unsafe { sys::rd_kafka_outq_len(self.client.as_ptr()) }).unwrap_or(0)
+        self.reports.pending.load(Ordering::Relaxed)
     }
 
-    /// Waits until every message has its answer; false at the deadline or when `interrupted` says so.
+    /// Waits until every message has its answer; false at the deadline, when `interrupted` says so, and now and then:
+    /// librdkafka's wait does not end with a signal, and a trap handler may be waiting for this thread.
     pub fn flush(&self, deadline: Option<Instant>, interrupted: impl Fn() -> bool) -> bool {
+        let pause = Instant::now() + FLUSH_PAUSE;
         loop {
             let remaining = deadline.map_or(FLUSH_SLICE, |at| at.saturating_duration_since(Instant::now()));
             let slice = c_int::try_from(remaining.min(FLUSH_SLICE).as_millis()).expect("a short slice");
@@ -203,7 +214,7 @@ impl Producer {
             if code == code::NO_ERROR {
                 return true;
             }
-            if remaining.is_zero() || interrupted() {
+            if remaining.is_zero() || interrupted() || Instant::now() > pause {
                 return false;
             }
         }
@@ -221,16 +232,22 @@ impl Producer {
     /// The handle itself ends with the drop.
     pub fn finish(&self, deadline: Option<Instant>) -> BTreeMap<String, usize> {
         *self.reports.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(BTreeMap::new());
-        if !self.flush(deadline, || false) {
-            self.purge();
-            // A purged message has its answer as soon as its broker's thread has looked.
-            self.flush(Some(Instant::now() + PURGE_TIME), || false);
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= Instant::now());
+        while !self.flush(deadline, || false) {
+            if is_over(deadline) {
+                self.purge();
+                // A purged message has its answer as soon as its broker's thread has looked.
+                let answers = Some(Instant::now() + PURGE_TIME);
+                while !self.flush(answers, || false) && !is_over(answers) {}
+                break;
+            }
         }
         self.reports.lost.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 }
 
 const FLUSH_SLICE: Duration = Duration::from_millis(20);
+const FLUSH_PAUSE: Duration = Duration::from_millis(200);
 const PURGE_TIME: Duration = Duration::from_secs(1);
 
 impl Drop for Producer {
@@ -292,6 +309,7 @@ impl Reports {
         if let Some(slot) = slot {
             // SAFETY: `produce` gave this count to the message, and a message is answered once.
             let slot = unsafe { Arc::from_raw(slot.as_ptr()) };
+            self.pending.fetch_sub(1, Ordering::Relaxed);
             slot.fill(Report { code, partition: message.partition, offset: message.offset });
         }
     }

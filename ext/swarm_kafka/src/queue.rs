@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use swarm_core::os::wake::Wake;
@@ -30,7 +30,7 @@ unsafe impl Sync for Queue {}
 pub enum Waited {
     /// There may be something in the queue.
     Filled,
-    /// The caller's own Wake was woken.
+    /// The caller's own Wake was woken, or a signal came.
     Woken,
     /// The deadline passed.
     Late,
@@ -82,16 +82,14 @@ impl Queue {
         unsafe { sys::rd_kafka_queue_yield(self.as_ptr()) };
     }
 
-    /// Waits until an entry comes, `wake` is woken, or the deadline passes. The queue must have been read empty.
+    /// Waits until an entry comes, `wake` is woken, a signal comes, or the deadline passes. The queue must have been
+    /// read empty.
     pub fn wait(&self, wake: &Wake, deadline: Option<Instant>) -> Waited {
-        match wait_readable(&[self.filled.as_fd(), wake.as_fd()], deadline) {
-            [_, true] => Waited::Woken,
-            [true, _] => {
-                self.filled.clear();
-                Waited::Filled
-            }
-            _ => Waited::Late,
+        let waited = wait_readable(self.filled.as_fd(), wake, deadline);
+        if waited == Waited::Filled {
+            self.filled.clear();
         }
+        waited
     }
 }
 
@@ -105,25 +103,33 @@ impl Drop for Queue {
     }
 }
 
-/// Waits until one of two descriptors is readable, or the deadline passes: neither is then.
-pub fn wait_readable(descriptors: &[BorrowedFd<'_>; 2], deadline: Option<Instant>) -> [bool; 2] {
-    let mut polled = descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    loop {
-        let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = remaining.map(|remaining| Timespec {
+/// Waits until a descriptor is readable (`Filled`), `wake` is woken or a signal came (`Woken`), or the deadline passed.
+///
+/// A signal ends the wait, because Ruby does not always wake the main thread for one: its trap handlers run when the
+/// thread asks for them, and it asks when it comes back from here.
+pub fn wait_readable(descriptor: BorrowedFd<'_>, wake: &Wake, deadline: Option<Instant>) -> Waited {
+    let mut polled =
+        [PollFd::from_borrowed_fd(descriptor, PollFlags::IN), PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN)];
+    if poll_until(&mut polled, deadline).is_err() || !polled[1].revents().is_empty() {
+        return Waited::Woken;
+    }
+    if polled[0].revents().is_empty() { Waited::Late } else { Waited::Filled }
+}
+
+/// Waits until `wake` is woken, a signal comes, or the deadline passes.
+pub fn wait_for_wake(wake: &Wake, deadline: Option<Instant>) {
+    let _ = poll_until(&mut [PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN)], deadline);
+}
+
+fn poll_until(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -> rustix::io::Result<usize> {
+    let timeout = deadline.map(|deadline| {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        Timespec {
             tv_sec: i64::try_from(remaining.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: remaining.subsec_nanos().into(),
-        });
-        match poll(&mut polled, timeout.as_ref()) {
-            // A signal's handler ran; the deadline is absolute, so nothing is lost by asking again.
-            Err(rustix::io::Errno::INTR) => {}
-            // Nothing else can fail here: the descriptors are open, and two of them are no burden.
-            Err(_) | Ok(_) => return [0, 1].map(|i| !polled[i].revents().is_empty()),
         }
-        if remaining == Some(Duration::ZERO) {
-            return [false, false];
-        }
-    }
+    });
+    poll(polled, timeout.as_ref())
 }
 
 /// One entry of a queue.

@@ -23,7 +23,7 @@ pub use rdkafka_sys::bindings::{
     rd_kafka_headers_new, rd_kafka_headers_t, rd_kafka_incremental_assign, rd_kafka_incremental_unassign,
     rd_kafka_message_leader_epoch, rd_kafka_message_t, rd_kafka_message_timestamp, rd_kafka_mock_cluster_bootstraps,
     rd_kafka_mock_cluster_destroy, rd_kafka_mock_cluster_new, rd_kafka_mock_cluster_t,
-    rd_kafka_mock_group_initial_rebalance_delay_ms, rd_kafka_name, rd_kafka_new, rd_kafka_outq_len, rd_kafka_produceva,
+    rd_kafka_mock_group_initial_rebalance_delay_ms, rd_kafka_name, rd_kafka_new, rd_kafka_produceva,
     rd_kafka_queue_destroy, rd_kafka_queue_get_consumer, rd_kafka_queue_get_main, rd_kafka_queue_io_event_enable,
     rd_kafka_queue_new, rd_kafka_queue_poll, rd_kafka_queue_t, rd_kafka_queue_yield, rd_kafka_rebalance_protocol,
     rd_kafka_t, rd_kafka_timestamp_type_t, rd_kafka_topic_destroy, rd_kafka_topic_name, rd_kafka_topic_new,

@@ -67,7 +67,12 @@ module SwarmNative
       # @raise [Kafka::Error] such as `:unknown_topic_or_part`; polling on is allowed, unless it is `fatal?`
       # @raise [ClosedHandle] the consumer is closed, maybe meanwhile by another thread
       def poll_batch(max = 100, timeout = 1.0, max_bytes: 64 * 1024 * 1024)
-        raise ArgumentError, "max is a number of messages from 1 on, not #{max.inspect}" unless max.positive?
+        unless max.is_a?(Integer) && max.positive?
+          raise ArgumentError, "max is a number of messages from 1 on, not #{max.inspect}"
+        end
+        unless max_bytes.is_a?(Integer) && max_bytes.positive?
+          raise ArgumentError, "max_bytes is a number of bytes from 1 on, not #{max_bytes.inspect}"
+        end
 
         native_poll_batch(max, max_bytes, timeout)
       end
@@ -92,8 +97,8 @@ module SwarmNative
       #   partition, next offset
       # @param async [Boolean] true does not wait; a failure is logged
       # @param timeout [Float, nil] seconds to wait
-      # @return [Hash{String => Hash{Integer => Integer}}, true, nil] what was committed; true when nobody waits; nil
-      #   when there was nothing to commit
+      # @return [Hash{String => Hash{Integer => Integer}}, true, nil] what was committed; true with async; nil when
+      #   there was nothing to commit
       # @raise [Kafka::Error] such as `:illegal_generation`, when the group has gone on without this member
       def commit(offsets = nil, async: false, timeout: 60.0)
         native_commit(commit_list(offsets), !async, timeout)
@@ -129,9 +134,11 @@ module SwarmNative
         when Message then [offsets]
         when Hash
           offsets.flat_map { |topic, partitions| partitions.map { |number, offset| [topic.to_s, number, offset] } }
-        else
+        when Batch, Array
           # One entry a partition: librdkafka takes the last of several, but says so nowhere.
           offsets.to_h { |message| [[message.topic, message.partition], message] }.values
+        else
+          raise TypeError, "offsets are nil, a Message, a Batch, an Array of Messages or a Hash, not #{offsets.inspect}"
         end
       end
     end

@@ -27,9 +27,9 @@ module SwarmNative
       #   raises at once, nil waits without end
       # @raise [ConfigurationError] names every property that is unknown or has a value that cannot be
       def self.new(config = {}, queue_timeout: 60.0, **more)
-        producer = native_open(config.to_h.merge(more), Kafka.made_at)
-        producer.send(:initialize, queue_timeout)
-        producer
+        native_open(config.to_h.merge(more), Kafka.made_at).tap do |producer|
+          producer.instance_variable_set(:@queue_timeout, queue_timeout)
+        end
       end
 
       # Queues a message and returns at once, unless the queue is full.
@@ -76,12 +76,6 @@ module SwarmNative
       # @return [String]
       def inspect
         "#<#{self.class} #{name}>"
-      end
-
-      private
-
-      def initialize(queue_timeout)
-        @queue_timeout = queue_timeout
       end
     end
   end

@@ -56,6 +56,8 @@ impl Consumer {
             }
             check_interrupts(ruby)?;
         }
+        // A trap handler, or another thread, may have closed it meanwhile.
+        drop(this.handle.enter(ruby)?);
         Ok(Batch::new(ruby, batch::Batch::default()))
     }
 
