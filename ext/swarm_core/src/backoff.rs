@@ -34,6 +34,9 @@ pub struct Verdict {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backoff {
     forgiven: u32,
+    /// How many deaths were not forgiven: they make a crash loop.
+    deaths: u32,
+    /// The same and the forks that failed: they make the delay.
     delayed: u32,
 }
 
@@ -50,8 +53,9 @@ impl Backoff {
                 return Verdict { delay: Duration::ZERO, crash_loop: false };
             }
         }
+        self.deaths = self.deaths.saturating_add(1);
         self.delayed = self.delayed.saturating_add(1);
-        Verdict { delay: self.delay(policy, jitter), crash_loop: self.delayed == policy.crash_loop_limit }
+        Verdict { delay: self.delay(policy, jitter), crash_loop: self.deaths == policy.crash_loop_limit }
     }
 
     /// Counts a fork that failed: the system is short of something, and asking again at once would not help it.
@@ -123,6 +127,15 @@ mod tests {
         assert_eq!(told(&[BOOTING; 20]), 1);
         assert_eq!(told(&[LONG]), 0);
         assert_eq!(told(&[BOOTING; 5]), 1);
+    }
+
+    #[test]
+    fn forks_that_failed_neither_make_a_crash_loop_nor_hide_one() {
+        let policy = Policy::default();
+        let mut backoff = Backoff::default();
+        (0..7).for_each(|_| _ = backoff.fork_failed(&policy, 0.5));
+        let told: Vec<bool> = (0..7).map(|_| backoff.death(BOOTING, &policy, 0.5).crash_loop).collect();
+        assert_eq!(told, [false, false, false, false, true, false, false]);
     }
 
     #[test]

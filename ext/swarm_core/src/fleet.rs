@@ -61,7 +61,8 @@ enum Mode {
 /// A rolling restart: who is being replaced now, and who is next.
 #[derive(Clone, Debug)]
 struct Roll {
-    next: VecDeque<NodeId>,
+    /// The processes that ran when it was asked for. What has come since is new enough.
+    next: VecDeque<Who>,
     /// The generation that the node's replacement will have.
     current: Option<Who>,
 }
@@ -213,8 +214,10 @@ impl Fleet {
     }
 
     fn kill(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if let Mode::Stopping { since, .. } = self.mode {
-            self.mode = Mode::Stopping { since, give_up_at: now + self.policy.kill_grace };
+        if let Mode::Stopping { since, give_up_at } = self.mode {
+            // Whoever asks again and again does not put the end off.
+            let give_up_at = give_up_at.min(now + self.policy.kill_grace);
+            self.mode = Mode::Stopping { since, give_up_at };
             self.all(node::Event::Kill, now, out);
         }
     }
@@ -239,7 +242,10 @@ impl Fleet {
     fn restart(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.mode == Mode::Running {
             out.push(Action::Emit(Notice::new(What::Restarting)));
-            self.roll = Some(Roll { next: (0..self.wanted).collect(), current: None });
+            // One that is under way goes on with the node that it has down, so that there is no second one.
+            let current = self.roll.take().and_then(|roll| roll.current);
+            let next = self.nodes.iter().filter(|node| node.is_up()).map(Node::who).collect();
+            self.roll = Some(Roll { next, current });
             self.roll_on(now, out);
         }
     }
@@ -266,16 +272,15 @@ impl Fleet {
                 }
                 continue;
             }
-            let Some(id) = roll.next.pop_front() else {
+            let Some(who) = roll.next.pop_front() else {
                 self.roll = None;
                 out.push(Action::Emit(Notice::new(What::Restarted)));
                 return;
             };
-            // A node without a process gets a new one anyway, and one that is stopping is being replaced already.
-            if id < self.wanted && matches!(self.nodes[id as usize].state(), State::Booting(_) | State::Ready(_)) {
-                let Who { id, generation } = self.nodes[id as usize].who();
-                roll.current = Some(Who { id, generation: generation + 1 });
-                self.node(id, node::Event::Stop(Reason::Restart), now, out);
+            let node = &self.nodes[who.id as usize];
+            if node.who() == who && node.is_up() {
+                roll.current = Some(Who { generation: who.generation + 1, ..who });
+                self.node(who.id, node::Event::Stop(Reason::Restart), now, out);
             }
         }
     }
@@ -287,11 +292,10 @@ impl Fleet {
     }
 
     fn scale(&mut self, nodes: u32, now: Instant, out: &mut Vec<Action>) {
-        let before = self.wanted;
-        self.wanted = nodes;
         if self.mode != Mode::Running {
             return;
         }
+        let before = std::mem::replace(&mut self.wanted, nodes);
         self.nodes.extend((self.nodes.len() as NodeId..nodes).map(Node::new));
         self.due.resize(self.nodes.len(), None);
         for id in (nodes..before).rev() {
@@ -300,6 +304,7 @@ impl Fleet {
         for id in before..nodes {
             self.node(id, node::Event::Start, now, out);
         }
+        self.roll_on(now, out);
     }
 
     fn signal(&self, signal: Signal, out: &mut Vec<Action>) {

@@ -38,11 +38,15 @@ pub struct Life {
     pub reported_at: Option<Instant>,
     /// When it became ready.
     pub ready_at: Option<Instant>,
+    /// When it was told to stop.
+    pub told_at: Option<Instant>,
 }
 
 impl Life {
+    /// How long it was of use. The time that it took to stop is not.
     fn tenure(&self, now: Instant) -> Tenure {
-        self.ready_at.map_or(Tenure::NeverReady, |at| Tenure::Ready(now.saturating_duration_since(at)))
+        let until = self.told_at.unwrap_or(now);
+        self.ready_at.map_or(Tenure::NeverReady, |at| Tenure::Ready(until.saturating_duration_since(at)))
     }
 }
 
@@ -188,6 +192,11 @@ impl Node {
         &self.state
     }
 
+    /// True where it has a process that has not been told to stop.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Booting(_) | State::Ready(_))
+    }
+
     /// How often its process has been replaced.
     pub fn restarts(&self) -> u64 {
         self.generation.saturating_sub(1)
@@ -264,7 +273,7 @@ impl Node {
     }
 
     fn forked(&mut self, pid: i32, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
-        let life = Life { pid, started_at: rules.now, reported_at: None, ready_at: None };
+        let life = Life { pid, started_at: rules.now, reported_at: None, ready_at: None, told_at: None };
         out.push(self.notice(What::NodeStarted, &life, |_| {}));
         if rules.wanted { State::Booting(life) } else { self.stop(life, Reason::Stopped, rules, out) }
     }
@@ -296,7 +305,8 @@ impl Node {
         self.stop(life, reason, rules, out)
     }
 
-    fn stop(&mut self, life: Life, reason: Reason, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
+    fn stop(&mut self, mut life: Life, reason: Reason, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
+        life.told_at = Some(rules.now);
         // A node that somebody has stopped with SIGSTOP sees its SIGTERM only once it continues.
         out.push(Action::Signal(self.who(), Signal::SIGTERM));
         out.push(Action::Signal(self.who(), Signal::SIGCONT));

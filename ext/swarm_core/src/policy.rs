@@ -222,6 +222,13 @@ impl Policy {
                 self.backoff_max.as_secs_f64()
             )));
         }
+        if self.ready == Told::Auto && self.ready_after > self.boot_timeout {
+            problems.push(Problem::Pair(format!(
+                "ready_after: {:?} given, allowed: at most boot_timeout, which is {:?}",
+                self.ready_after.as_secs_f64(),
+                self.boot_timeout.as_secs_f64()
+            )));
+        }
         if let (Told::Auto, Some(timeout)) = (self.report, self.report_timeout) {
             if self.report_interval >= timeout {
                 problems.push(Problem::Pair(format!(
@@ -279,6 +286,11 @@ mod tests {
         assert!(Policy::from_settings(interval.clone()).is_err());
         assert!(Policy::from_settings(interval.into_iter().chain([("report_timeout", Value::Nil)])).is_ok());
         assert!(Policy::from_settings([("backoff_min", Value::Integer(31))]).is_err());
+        let never_ready = [("ready_after", Value::Integer(61))];
+        assert!(Policy::from_settings(never_ready.clone()).is_err());
+        assert!(
+            Policy::from_settings(never_ready.into_iter().chain([("ready", Value::Word("manual".into()))])).is_ok()
+        );
     }
 
     #[test]

@@ -222,9 +222,73 @@ fn a_rolling_restart_goes_on_when_its_node_is_scaled_away() {
     let who = bench.who(0);
     bench.step(Event::Told(who, READY));
     assert_eq!(bench.states(), ["ready", "stopping"]);
-    bench.step(Event::Scale(1)).ends(1, GONE);
-    assert_eq!(bench.states(), ["ready", "idle"]);
+    bench.step(Event::Scale(1));
     assert_eq!(bench.told.last(), Some(&What::Restarted));
+    bench.ends(1, GONE);
+    assert_eq!(bench.states(), ["ready", "idle"]);
+}
+
+#[test]
+fn a_restart_asked_for_during_a_restart_does_not_take_a_second_node_down() {
+    let mut bench = Bench::ready(&[("nodes", 2)]);
+    bench.step(Event::Restart).step(Event::Restart);
+    assert_eq!(bench.states(), ["stopping", "ready"]);
+    bench.ends(0, GONE);
+    assert_eq!(bench.states(), ["booting", "ready"]);
+    let who = bench.who(0);
+    bench.step(Event::Told(who, READY));
+    assert_eq!(bench.states(), ["ready", "stopping"]);
+}
+
+#[test]
+fn a_node_that_was_replaced_since_the_restart_was_asked_for_is_left_alone() {
+    let mut bench = Bench::ready(&[("nodes", 2)]);
+    bench.step(Event::Restart).ends(1, CRASH);
+    let crashed = bench.who(1);
+    bench.step(Event::Told(crashed, READY)).ends(0, GONE);
+    let who = bench.who(0);
+    bench.step(Event::Told(who, READY));
+    assert_eq!(bench.told.last(), Some(&What::Restarted));
+    assert_eq!(bench.who(1), crashed);
+}
+
+#[test]
+fn a_restart_whose_node_is_scaled_away_needs_no_other_event_to_go_on() {
+    let mut bench = Bench::ready(&[("nodes", 3), ("report_timeout", 86_400)]);
+    bench.step(Event::Restart).ends(0, GONE);
+    let who = bench.who(0);
+    bench.step(Event::Told(who, READY)).ends(1, GONE);
+    assert_eq!(bench.states(), ["ready", "booting", "ready"]);
+    bench.step(Event::Scale(1));
+    assert_eq!(bench.told.last(), Some(&What::Restarted));
+}
+
+#[test]
+fn asking_again_to_stop_does_not_put_the_end_off() {
+    let mut bench = Bench::ready(&[("nodes", 1), ("shutdown_timeout", 3), ("kill_grace", 5)]);
+    bench.step(Event::Stop);
+    for _ in 0..5 {
+        bench.after(1.0).step(Event::Stop);
+    }
+    assert!(!bench.fleet.is_over());
+    bench.after(1.0);
+    assert!(bench.fleet.is_over(), "a node that cannot be killed is given up 5 s after the kill");
+}
+
+#[test]
+fn a_swarm_that_has_not_begun_has_the_size_that_it_was_made_with() {
+    let mut bench = Bench {
+        fleet: Fleet::new(Policy::default(), 1),
+        now: Instant::now(),
+        forks: vec![],
+        signals: vec![],
+        told: vec![],
+        pid: 100,
+    };
+    bench.step(Event::Scale(5)).step(Event::Start);
+    assert_eq!(bench.states(), ["booting"; 3]);
+    bench.step(Event::Scale(5));
+    assert_eq!(bench.states(), ["booting"; 5]);
 }
 
 #[test]

@@ -236,3 +236,22 @@ fn a_fork_that_fails_is_tried_again_later_and_later() {
     bench.step(Event::ForkFailed);
     assert_eq!(bench.waits(), Duration::from_secs(2));
 }
+
+#[test]
+fn the_time_that_a_node_took_to_stop_does_not_make_it_a_stable_one() {
+    for seconds in [9.0, 10.0] {
+        let mut bench = Bench::in_state("ready");
+        bench.node.backoff = Backoff::default();
+        for _ in 0..3 {
+            bench.node.backoff.death(Tenure::Ready(Duration::ZERO), &bench.policy, 0.5);
+        }
+        bench.after(seconds).step(Event::Told(Report { worst: Some(3), ..Report::default() }));
+        bench.after(30.0).step(Event::Ended(ExitStatus::Exited(0)));
+        let stable = seconds >= 10.0;
+        assert_eq!(
+            bench.waits(),
+            if stable { Duration::ZERO } else { Duration::from_secs(1) },
+            "ready for {seconds} s"
+        );
+    }
+}
