@@ -29,7 +29,7 @@ module SwarmNative
     # @return [Integer, nil] its process
     attr_reader :pid
     # @return [String, nil] why, in a word: "stopped", "restart", "scaled_down", "unhealthy(3)", "hung",
-    #   "boot_timeout", "exited", "crashed", "killed" or "unknown"
+    #   "boot_timeout", "memory_limit", "max_lifetime", "exited", "crashed", "killed", "oom_killed" or "unknown"
     attr_reader :reason
     # @return [ExitStatus, nil] how the process ended
     attr_reader :exit_status
@@ -37,8 +37,15 @@ module SwarmNative
     attr_reader :duration
     # @return [Float, nil] seconds until the replacement is forked; nil where none will be
     attr_reader :restart_in
-    # @return [String, nil] the same for a person, where the other values do not say it
+    # @return [String, nil] the same for a person, where the other values do not say it; for `:node_exited` what was
+    #   raised in the node, with its backtrace
     attr_reader :message
+    # @return [Integer, nil] the bytes that were too many, where the reason is "memory_limit"
+    attr_reader :memory
+    # @return [String, nil] what the process was doing when it did not do as it should: "frozen (SIGSTOP)", "busy on the
+    #   processor", "waiting for a lock" or "waiting" in the first line, then its threads as the kernel sees them, then
+    #   their Ruby backtraces if it could still answer. With `:node_unhealthy`, `:node_killed` and `:node_exited`
+    attr_reader :diagnosis
     # @return [Exception, nil] what was raised
     attr_reader :error
     # @return [Float] when it was told, in seconds of the monotonic clock
@@ -46,7 +53,7 @@ module SwarmNative
 
     # @api private
     def initialize(name:, node_id: nil, pid: nil, reason: nil, exit_status: nil, duration: nil, restart_in: nil,
-                   message: nil, error: nil)
+                   message: nil, memory: nil, diagnosis: nil, error: nil)
       @name = name
       @node_id = node_id
       @pid = pid
@@ -55,6 +62,8 @@ module SwarmNative
       @duration = duration
       @restart_in = restart_in
       @message = message&.freeze
+      @memory = memory
+      @diagnosis = diagnosis&.freeze
       @error = error
       @time = Process.clock_gettime(Process::CLOCK_MONOTONIC)
       freeze
@@ -81,10 +90,10 @@ module SwarmNative
       case name
       when :node_started then "started"
       when :node_ready then "ready after #{seconds(duration)}"
-      when :node_unhealthy then "unhealthy: #{reason}"
-      when :node_stopping then "told to stop: #{reason}"
-      when :node_killed then "killed, since it did not stop in time (#{reason})"
-      when :node_exited then "ended after #{seconds(duration)}: #{reason}#{exit_words}#{comes_back}"
+      when :node_unhealthy then "unhealthy: #{reason}#{seen}"
+      when :node_stopping then "told to stop: #{reason}#{megabytes}"
+      when :node_killed then "killed, since it did not stop in time (#{reason})#{seen}"
+      when :node_exited then "ended after #{seconds(duration)}: #{reason}#{exit_words}#{comes_back}#{first_line}"
       when :crash_loop then "is in a crash loop: its last process ended #{reason}#{exit_words}#{comes_back}"
       when :quieting then "swarm is quiet: nodes fetch no more, nothing is restarted"
       when :restarting then "rolling restart begins"
@@ -93,6 +102,18 @@ module SwarmNative
       when :stopped then "swarm has stopped"
       when :error then message.to_s
       end
+    end
+
+    def seen
+      diagnosis ? "; it is #{diagnosis.lines.first.chomp}" : ""
+    end
+
+    def first_line
+      message ? "; #{message.lines.first.chomp}" : ""
+    end
+
+    def megabytes
+      memory ? ", #{memory / 1_048_576} MiB" : ""
     end
 
     def exit_words

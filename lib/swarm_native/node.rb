@@ -10,7 +10,9 @@ module SwarmNative
   class Node
     CODES = (1..(2**32) - 1).freeze
     HEARD_QUIET = :swarm_native_heard_quiet
-    private_constant :CODES, :HEARD_QUIET
+    TEXT_NEWLINE = "\u001e"
+    LONGEST_TEXT = 4000
+    private_constant :CODES, :HEARD_QUIET, :TEXT_NEWLINE, :LONGEST_TEXT
 
     # @return [Integer] the node's number, from 0; a replacement has the number of whom it replaces
     attr_reader :id
@@ -88,12 +90,23 @@ module SwarmNative
     end
 
     # @api private
-    # Takes the descriptor of the report pipe, and begins to listen and, if `interval` is given, to report.
-    def begin(reports, interval)
+    # Takes the descriptors on which it reports and is asked.
+    def connect(reports, questions)
       @reports = IO.for_fd(reports, "wb")
-      @reports.sync = true
+      @questions = IO.for_fd(questions, "rb")
+    end
+
+    # @api private
+    # Begins to listen and, if `interval` is given, to report.
+    def begin(interval)
       healthy if interval
       Thread.new { listen(interval) }.tap { |thread| thread.name = "swarm node" }
+    end
+
+    # @api private
+    # Tells the supervisor what ends the process.
+    def died(error)
+      say("died", error.full_message(highlight: false, order: :top))
     end
 
     # @api private
@@ -109,19 +122,44 @@ module SwarmNative
 
     private
 
-    # Wakes whoever waits when the bell rings, and reports when it does not.
+    # Wakes whoever waits when the bell rings, answers questions, and reports when there is nothing to do.
     def listen(interval)
       due = interval && (now + interval)
+      sources = [@bell_out, @questions]
       loop do
-        if @bell_out.wait_readable(due && [due - now, 0].max)
-          @bell_out.read_nonblock(64, exception: false)
-          @lock.synchronize { @told.broadcast }
-        end
+        ready, = IO.select(sources, nil, nil, due && [due - now, 0].max)
+        ring if ready&.include?(@bell_out)
+        # The pipe ends with the supervisor.
+        sources.delete(@questions) if ready&.include?(@questions) && !answer
         next unless due && now >= due
 
         healthy
         due = now + interval
       end
+    end
+
+    def ring
+      @bell_out.read_nonblock(64, exception: false)
+      @lock.synchronize { @told.broadcast }
+    end
+
+    # The supervisor asks what all threads are doing.
+    # @return [Boolean] false: nobody will ask any more
+    def answer
+      return false unless @questions.read_nonblock(64, exception: false)
+
+      (Thread.list - [Thread.current]).each do |thread|
+        say("trace", [thread.inspect, *thread.backtrace].join("\n  "))
+      end
+      true
+    end
+
+    # One line of text for the supervisor, cut to what a pipe takes at once or not at all; dropped when it is full.
+    def say(kind, text)
+      line = "#{kind} #{text.scrub.strip.tr("\n", TEXT_NEWLINE)}".byteslice(0, LONGEST_TEXT).scrub("")
+      @reports.write_nonblock("#{line}\n", exception: false)
+    rescue Errno::EPIPE
+      nil
     end
 
     def report(word)

@@ -21,8 +21,8 @@ module SwarmNative
   # called too, and put back afterwards.
   class Supervisor
     # What `nodes` tells of one node. Times are Time objects.
-    Snapshot = Struct.new(:id, :pid, :state, :restarts, :started_at, :last_report_at, :restart_at, :last_exit,
-                          :last_reason, keyword_init: true)
+    Snapshot = Struct.new(:id, :pid, :state, :restarts, :started_at, :last_report_at, :restart_at, :memory,
+                          :last_exit, :last_reason, keyword_init: true)
 
     # @return [Array<Array(String, String, String, String)>] each setting: name, default, what is allowed, why
     def self.settings = Core.settings
@@ -62,12 +62,20 @@ module SwarmNative
       self
     end
 
-    # Calls the block in each node before its work. One that raises ends the node, as the work itself would.
+    # Calls the block in each node before its work. One that raises ends the node, as the work itself would; the message
+    # and the backtrace stand in the `:node_exited` event.
     # @yieldparam node [Node]
     # @return [self]
     def after_fork(&block)
       @hooks[:after_fork] << (block or raise ArgumentError, "after_fork needs a block")
       self
+    end
+
+    # Calls the block in the supervisor after each end of a node: `on(:node_exited)`.
+    # @yieldparam event [Event]
+    # @return [self]
+    def on_node_exit(&block)
+      on(:node_exited, &block)
     end
 
     # Runs the swarm, and returns when all nodes have stopped. The block runs in each node; when it returns, the node
@@ -252,36 +260,40 @@ module SwarmNative
 
     # The child, from its first line to its end.
     def be_node(core, id, work)
-      core.born
+      born = begin
+        core.born
+      rescue StandardError => e
+        e # told once there is somebody to tell
+      end
       node = Node.new(id, core)
       Traps.hand_over(node)
       core.release_signals
-      reports = core.wait_for_go or exit!(1)
-      Thread.handle_interrupt(Object => :immediate) do
-        settings = core.settings
-        node.begin(reports, settings[:reports] ? settings[:report_interval] : nil)
-        settings[:at_exit] ? work_in(node, work) : work_and_leave(node, work)
-      end
+      node.connect(*(core.wait_for_go or exit!(1)))
+      Thread.handle_interrupt(Object => :immediate) { work_and_leave(node, work, core.settings, born) }
     end
 
-    def work_in(node, work)
+    def work_and_leave(node, work, settings, born)
+      raise born if born
+
       # Told to stop before it began: it was forked for nothing.
-      return if node.stopping?
+      unless node.stopping?
+        node.begin(settings[:reports] ? settings[:report_interval] : nil)
+        @hooks[:after_fork].each { |hook| hook.call(node) }
+        work.call(node)
+      end
+      leave(0) unless settings[:at_exit]
+    rescue SystemExit => e
+      settings[:at_exit] ? raise : leave(e.status)
+    rescue Exception => e # rubocop:disable Lint/RescueException -- the process ends with it
+      node.died(e)
+      raise if settings[:at_exit]
 
-      @hooks[:after_fork].each { |hook| hook.call(node) }
-      work.call(node)
+      $stderr.write(e.full_message)
+      leave(1)
     end
 
-    def work_and_leave(node, work)
-      status = 0
-      begin
-        work_in(node, work)
-      rescue SystemExit => e
-        status = e.status
-      rescue Exception => e # rubocop:disable Lint/RescueException -- the process ends here
-        $stderr.write(e.full_message)
-        status = 1
-      end
+    # Ends the process without its at_exit blocks.
+    def leave(status)
       [$stdout, $stderr].each(&:flush)
       exit!(status)
     end

@@ -45,7 +45,7 @@ RSpec.describe SwarmNative::Supervisor, "#on" do
     RUBY
     lines = result.out.gsub(/\d+ ms|\d+\.\d+ s/, "TIME").gsub(/pid \d+/, "pid PID").lines(chomp: true)
     expect(lines.first(5)).to eq(
-      ["INFO node 0 (pid PID) started", "INFO node 0 (pid PID) ready after TIME", "WARN node 0 (pid PID) unhealthy: hung",
+      ["INFO node 0 (pid PID) started", "INFO node 0 (pid PID) ready after TIME", "WARN node 0 (pid PID) unhealthy: hung; it is frozen (SIGSTOP)",
        "INFO node 0 (pid PID) told to stop: hung", "INFO node 0 (pid PID) ended after TIME: hung (exit 0), replaced at once"]
     )
     expect(lines).to include("INFO swarm stops")

@@ -30,6 +30,10 @@ pub enum Event {
     ForkFailed(Who),
     /// A process reported.
     Told(Who, Report),
+    /// A process was measured: so many bytes.
+    Measured(Who, u64),
+    /// The kernel killed a process for want of memory; its end is about to be told.
+    OutOfMemory(Who),
     /// A process ended.
     Ended(Who, ExitStatus),
     /// A deadline may be due.
@@ -58,13 +62,34 @@ enum Mode {
     Over,
 }
 
-/// A rolling restart: who is being replaced now, and who is next.
-#[derive(Clone, Debug)]
-struct Roll {
-    /// The processes that ran when it was asked for. What has come since is new enough.
-    next: VecDeque<Who>,
-    /// The generation that the node's replacement will have.
-    current: Option<Who>,
+/// The replacements that can wait: who is being replaced now, and who is next.
+#[derive(Clone, Debug, Default)]
+struct Plan {
+    /// In the order in which they were wished for. A process that is gone by its turn is passed over.
+    next: VecDeque<(Who, Reason)>,
+    /// The processes that replace those which are down for it.
+    coming: Vec<Coming>,
+    /// A rolling restart is under way.
+    rolling: bool,
+}
+
+/// What has become of a replacement.
+enum Arrival {
+    /// It is not ready yet, or its predecessor has not ended.
+    Coming,
+    /// It is ready, or nobody waits for it any more.
+    There,
+    /// It ended, or is being stopped, before it was ready.
+    Failed,
+}
+
+/// A process that replaces one which is down for a reason that could wait.
+#[derive(Clone, Copy, Debug)]
+struct Coming {
+    who: Who,
+    reason: Reason,
+    /// It, or one after it, ended before it was ready. Its slot stays down for the plan until one is ready.
+    failed: bool,
 }
 
 /// How a swarm ended.
@@ -85,7 +110,7 @@ pub struct Fleet {
     nodes: Vec<Node>,
     wanted: u32,
     mode: Mode,
-    roll: Option<Roll>,
+    plan: Plan,
     /// How many nodes are not idle.
     busy: usize,
     /// The deadline of each node that has one, soonest first.
@@ -105,7 +130,7 @@ impl Fleet {
             nodes: (0..wanted).map(Node::new).collect(),
             wanted,
             mode: Mode::New,
-            roll: None,
+            plan: Plan::default(),
             busy: 0,
             deadlines: BTreeSet::new(),
             due: vec![None; wanted as usize],
@@ -162,6 +187,8 @@ impl Fleet {
             Event::Forked(who, pid) => self.one(who, node::Event::Forked(pid), now, &mut out),
             Event::ForkFailed(who) => self.one(who, node::Event::ForkFailed, now, &mut out),
             Event::Told(who, report) => self.one(who, node::Event::Told(report), now, &mut out),
+            Event::Measured(who, bytes) => self.one(who, node::Event::Measured(bytes), now, &mut out),
+            Event::OutOfMemory(who) => self.one(who, node::Event::OutOfMemory, now, &mut out),
             Event::Ended(who, exit) => self.one(who, node::Event::Ended(exit), now, &mut out),
             Event::Tick => self.tick(now, &mut out),
             Event::Stop => self.stop(now, &mut out),
@@ -193,7 +220,7 @@ impl Fleet {
         for id in due {
             self.node(id, node::Event::Tick, now, out);
         }
-        self.roll_on(now, out);
+        self.go_on(now, out);
         if matches!(self.mode, Mode::Stopping { give_up_at, .. } if now >= give_up_at) {
             self.give_up(out);
         }
@@ -204,7 +231,7 @@ impl Fleet {
             Mode::New | Mode::Running | Mode::Quiet => {
                 let give_up_at = now + self.policy.shutdown_timeout + self.policy.kill_grace;
                 self.mode = Mode::Stopping { since: now, give_up_at };
-                self.roll = None;
+                self.plan = Plan::default();
                 out.push(Action::Emit(Notice::new(What::Stopping)));
                 self.all(node::Event::Stop(Reason::Stopped), now, out);
             }
@@ -225,7 +252,7 @@ impl Fleet {
     fn quiet(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.mode == Mode::Running {
             self.mode = Mode::Quiet;
-            self.roll = None;
+            self.plan = Plan::default();
             out.push(Action::Emit(Notice::new(What::Quieting)));
             self.signal(Signal::SIGTSTP, out);
             // A slot that waits for its next process gets none; the deadlines of the others have changed.
@@ -242,53 +269,78 @@ impl Fleet {
     fn restart(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.mode == Mode::Running {
             out.push(Action::Emit(Notice::new(What::Restarting)));
-            // One that is under way goes on with the node that it has down, so that there is no second one.
-            let current = self.roll.take().and_then(|roll| roll.current);
-            let next = self.nodes.iter().filter(|node| node.is_up()).map(Node::who).collect();
-            self.roll = Some(Roll { next, current });
-            self.roll_on(now, out);
+            self.plan.next.retain(|(_, reason)| *reason != Reason::Restart);
+            // A node without a process gets a new one anyway, and one that is stopping is being replaced already.
+            let all = self.nodes.iter().filter(|node| node.is_up());
+            self.plan.next.extend(all.map(|node| (node.who(), Reason::Restart)));
+            self.plan.rolling = true;
+            self.go_on(now, out);
         }
     }
 
-    /// Goes on with a rolling restart where the present node's replacement is ready, or ends it where it never will be.
-    fn roll_on(&mut self, now: Instant, out: &mut Vec<Action>) {
-        while let Some(roll) = &mut self.roll {
-            if let Some(current) = roll.current {
-                let node = &self.nodes[current.id as usize];
-                match node.state() {
-                    State::Ready(_) if node.who().generation >= current.generation => roll.current = None,
-                    _ if current.id >= self.wanted => roll.current = None,
-                    // The replacement did not get ready: the rest stays on what works.
-                    _ if node.who().generation > current.generation || self.replacement_failed(current) => {
-                        self.roll = None;
-                        out.push(Action::Emit(Notice {
-                            node: Some(current.id),
-                            message: Some("rolling restart given up: the replacement did not get ready".into()),
-                            ..Notice::new(What::Error)
-                        }));
-                        return;
+    /// Goes on with the planned replacements as far as `max_unavailable` allows.
+    fn go_on(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.mode != Mode::Running {
+            return;
+        }
+        for mut coming in std::mem::take(&mut self.plan.coming) {
+            match self.arrival(coming.who) {
+                Arrival::There => continue,
+                Arrival::Coming => {}
+                Arrival::Failed if coming.failed => {}
+                Arrival::Failed => {
+                    coming.failed = true;
+                    if coming.reason == Reason::Restart {
+                        self.give_up_roll(coming.who.id, out);
                     }
-                    _ => return,
                 }
-                continue;
             }
-            let Some(who) = roll.next.pop_front() else {
-                self.roll = None;
-                out.push(Action::Emit(Notice::new(What::Restarted)));
-                return;
-            };
+            // A slot whose work is done stays empty: nobody waits for it.
+            if !(coming.failed && *self.nodes[coming.who.id as usize].state() == State::Idle) {
+                self.plan.coming.push(coming);
+            }
+        }
+        while self.plan.coming.len() < self.policy.max_unavailable as usize {
+            let Some((who, reason)) = self.plan.next.pop_front() else { break };
             let node = &self.nodes[who.id as usize];
             if node.who() == who && node.is_up() {
-                roll.current = Some(Who { generation: who.generation + 1, ..who });
-                self.node(who.id, node::Event::Stop(Reason::Restart), now, out);
+                let next = Who { generation: who.generation + 1, ..who };
+                self.plan.coming.push(Coming { who: next, reason, failed: false });
+                self.node(who.id, node::Event::Stop(reason), now, out);
             }
+        }
+        let next = self.plan.next.iter().map(|(_, reason)| reason);
+        let coming = self.plan.coming.iter().filter(|coming| !coming.failed).map(|coming| &coming.reason);
+        if self.plan.rolling && !next.chain(coming).any(|reason| *reason == Reason::Restart) {
+            self.plan.rolling = false;
+            out.push(Action::Emit(Notice::new(What::Restarted)));
         }
     }
 
-    fn replacement_failed(&self, current: Who) -> bool {
-        let node = &self.nodes[current.id as usize];
-        node.who().generation == current.generation
-            && matches!(node.state(), State::Waiting { .. } | State::Stopping { .. } | State::Idle)
+    /// What has become of a process that replaces another.
+    fn arrival(&self, coming: Who) -> Arrival {
+        let node = &self.nodes[coming.id as usize];
+        let present = node.who().generation;
+        match node.state() {
+            _ if coming.id >= self.wanted => Arrival::There,
+            State::Ready(_) if present >= coming.generation => Arrival::There,
+            _ if present > coming.generation => Arrival::Failed,
+            State::Waiting { .. } | State::Stopping { .. } | State::Idle if present == coming.generation => {
+                Arrival::Failed
+            }
+            _ => Arrival::Coming,
+        }
+    }
+
+    /// The replacement did not get ready: the rest stays on what works.
+    fn give_up_roll(&mut self, id: NodeId, out: &mut Vec<Action>) {
+        self.plan.rolling = false;
+        self.plan.next.retain(|(_, reason)| *reason != Reason::Restart);
+        out.push(Action::Emit(Notice {
+            node: Some(id),
+            message: Some("rolling restart given up: the replacement did not get ready".into()),
+            ..Notice::new(What::Error)
+        }));
     }
 
     fn scale(&mut self, nodes: u32, now: Instant, out: &mut Vec<Action>) {
@@ -304,7 +356,7 @@ impl Fleet {
         for id in before..nodes {
             self.node(id, node::Event::Start, now, out);
         }
-        self.roll_on(now, out);
+        self.go_on(now, out);
     }
 
     fn signal(&self, signal: Signal, out: &mut Vec<Action>) {
@@ -336,7 +388,7 @@ impl Fleet {
     fn one(&mut self, who: Who, event: node::Event, now: Instant, out: &mut Vec<Action>) {
         if self.nodes.get(who.id as usize).is_some_and(|node| node.who() == who) {
             self.node(who.id, event, now, out);
-            self.roll_on(now, out);
+            self.go_on(now, out);
         }
     }
 
@@ -349,6 +401,7 @@ impl Fleet {
     fn node(&mut self, id: NodeId, event: node::Event, now: Instant, out: &mut Vec<Action>) {
         let quiet = self.mode == Mode::Quiet;
         let Some(node) = self.nodes.get_mut(id as usize) else { return };
+        let wished = node.wish().is_some();
         let was_idle = *node.state() == State::Idle;
         let first = out.len();
         let rules = Rules {
@@ -360,6 +413,9 @@ impl Fleet {
         };
         node.step(event, &rules, out);
         self.busy = self.busy + usize::from(was_idle) - usize::from(*node.state() == State::Idle);
+        if let (false, true, Some(reason)) = (wished, self.mode == Mode::Running, node.wish()) {
+            self.plan.next.push_back((node.who(), reason));
+        }
         let due = node.deadline(&self.policy, quiet);
         let was_due = std::mem::replace(&mut self.due[id as usize], due);
         if was_due != due {

@@ -40,9 +40,36 @@ pub struct Life {
     pub ready_at: Option<Instant>,
     /// When it was told to stop.
     pub told_at: Option<Instant>,
+    /// Its memory in bytes, when it was measured last.
+    pub memory: Option<u64>,
+    /// When it is measured next.
+    measure_at: Option<Instant>,
+    /// When it has lived long enough.
+    old_at: Option<Instant>,
+    /// Why it is to be replaced as soon as enough others are up.
+    wish: Option<Reason>,
+    /// The kernel has killed a process of this control group for want of memory, and this one was the victim.
+    out_of_memory: bool,
 }
 
 impl Life {
+    fn begin(pid: i32, rules: &Rules<'_>) -> Self {
+        // Nodes that were forked together do not grow old together.
+        let lifetime = rules.policy.max_lifetime.map(|lifetime| lifetime.mul_f64(0.9 + 0.2 * rules.jitter));
+        Self {
+            pid,
+            started_at: rules.now,
+            reported_at: None,
+            ready_at: None,
+            told_at: None,
+            memory: None,
+            measure_at: None,
+            old_at: lifetime.map(|lifetime| rules.now + lifetime),
+            wish: None,
+            out_of_memory: false,
+        }
+    }
+
     /// How long it was of use. The time that it took to stop is not.
     fn tenure(&self, now: Instant) -> Tenure {
         let until = self.told_at.unwrap_or(now);
@@ -74,6 +101,8 @@ pub enum State {
         reason: Reason,
         /// When it is killed.
         kill_at: Instant,
+        /// When it is asked why it does not stop.
+        ask_at: Option<Instant>,
     },
     /// A process that was killed and has not ended yet.
     Killing {
@@ -119,6 +148,10 @@ pub enum Event {
     ForkFailed,
     /// Its process reported.
     Told(Report),
+    /// Its process was measured: so many bytes, by the policy's metric.
+    Measured(u64),
+    /// Its process was killed for want of memory; its end is about to be told.
+    OutOfMemory,
     /// A deadline of its own may be due.
     Tick,
     /// The swarm wants its process to stop, or not to come.
@@ -136,6 +169,10 @@ pub enum Action {
     Fork(Who),
     /// Send its process a signal.
     Signal(Who, Signal),
+    /// Measure the memory of its process, and answer `Measured`.
+    Measure(Who),
+    /// Find out what its process is doing, which is about to be ended for it. There is no answer.
+    Diagnose(Who),
     /// Tell whoever listens.
     Emit(Notice),
 }
@@ -215,9 +252,20 @@ impl Node {
                 let give_up = (!quiet).then(|| life.started_at + policy.boot_timeout);
                 [ready_by_itself_at(life, policy), give_up].into_iter().flatten().min()
             }
-            State::Ready(life) if !quiet => hangs_at(life, policy),
-            State::Stopping { kill_at, .. } => Some(*kill_at),
-            State::Ready(_) | State::Idle | State::Forking | State::Killing { .. } => None,
+            State::Ready(life) => {
+                let hangs_at = if quiet { None } else { hangs_at(life, policy) };
+                [hangs_at, life.measure_at, life.old_at].into_iter().flatten().min()
+            }
+            State::Stopping { kill_at, ask_at, .. } => Some(ask_at.unwrap_or(*kill_at)),
+            State::Idle | State::Forking | State::Killing { .. } => None,
+        }
+    }
+
+    /// Why its process is to be replaced once that can be, where it is ready and is to be.
+    pub fn wish(&self) -> Option<Reason> {
+        match &self.state {
+            State::Ready(life) => life.wish,
+            _ => None,
         }
     }
 
@@ -246,21 +294,29 @@ impl Node {
             }
 
             (S::Ready(life), E::Told(report)) => self.told(life, report, rules, out),
+            (S::Ready(life), E::Measured(bytes)) => S::Ready(measured(life, bytes, rules)),
             (S::Ready(life), E::Tick) if is_due(hangs_at(&life, rules.policy), now) && !rules.quiet => {
                 self.unhealthy(life, Reason::Hung, rules, out)
             }
+            (S::Ready(life), E::Tick) => S::Ready(self.grow_older(life, rules, out)),
 
             (S::Booting(life) | S::Ready(life), E::Stop(reason)) => self.stop(life, reason, rules, out),
-            (S::Booting(life) | S::Ready(life), E::Kill) => self.kill(life, Reason::Stopped, rules, out),
-            (S::Stopping { life, reason, kill_at }, E::Tick) if now >= kill_at => self.kill(life, reason, rules, out),
-            (S::Stopping { life, reason, .. }, E::Kill) => self.kill(life, reason, rules, out),
+            (S::Booting(life) | S::Ready(life), E::Kill) => self.kill(life, Reason::Stopped, out),
+            (S::Stopping { life, reason, kill_at, .. }, E::Tick) if now >= kill_at => self.kill(life, reason, out),
+            (S::Stopping { life, reason, kill_at, ask_at }, E::Tick) if is_due(ask_at, now) => {
+                out.push(Action::Diagnose(self.who()));
+                S::Stopping { life, reason, kill_at, ask_at: None }
+            }
+            (S::Stopping { life, reason, .. }, E::Kill) => self.kill(life, reason, out),
 
             (S::Booting(life) | S::Ready(life), E::Ended(exit)) => {
-                self.ended(life, exit, Reason::of_an_unasked_end(exit), false, rules, out)
+                self.ended(life, exit, Reason::of_an_unasked_end(exit, life.out_of_memory), false, rules, out)
             }
             (S::Stopping { life, reason, .. } | S::Killing { life, reason }, E::Ended(exit)) => {
                 self.ended(life, exit, reason, true, rules, out)
             }
+            (S::Booting(life), E::OutOfMemory) => S::Booting(Life { out_of_memory: true, ..life }),
+            (S::Ready(life), E::OutOfMemory) => S::Ready(Life { out_of_memory: true, ..life }),
 
             (state, _) => state,
         };
@@ -273,7 +329,7 @@ impl Node {
     }
 
     fn forked(&mut self, pid: i32, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
-        let life = Life { pid, started_at: rules.now, reported_at: None, ready_at: None, told_at: None };
+        let life = Life::begin(pid, rules);
         out.push(self.notice(What::NodeStarted, &life, |_| {}));
         if rules.wanted { State::Booting(life) } else { self.stop(life, Reason::Stopped, rules, out) }
     }
@@ -294,6 +350,7 @@ impl Node {
 
     fn ready(&mut self, mut life: Life, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
         life.ready_at = Some(rules.now);
+        life.measure_at = rules.policy.memory_limit.map(|_| rules.now + rules.policy.memory_interval);
         out.push(self.notice(What::NodeReady, &life, |notice| {
             notice.lasted = Some(rules.now.saturating_duration_since(life.started_at));
         }));
@@ -301,6 +358,9 @@ impl Node {
     }
 
     fn unhealthy(&mut self, life: Life, reason: Reason, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
+        if matches!(reason, Reason::Hung | Reason::BootTimeout) {
+            out.push(Action::Diagnose(self.who()));
+        }
         out.push(self.notice(What::NodeUnhealthy, &life, |notice| notice.reason = Some(reason)));
         self.stop(life, reason, rules, out)
     }
@@ -311,13 +371,31 @@ impl Node {
         out.push(Action::Signal(self.who(), Signal::SIGTERM));
         out.push(Action::Signal(self.who(), Signal::SIGCONT));
         out.push(self.notice(What::NodeStopping, &life, |notice| notice.reason = Some(reason)));
-        State::Stopping { life, reason, kill_at: rules.now + rules.policy.shutdown_timeout }
+        let kill_at = rules.now + rules.policy.shutdown_timeout;
+        // One that hangs was asked when that was found.
+        let ask = !matches!(reason, Reason::Hung | Reason::BootTimeout) && !rules.policy.diagnose_timeout.is_zero();
+        let before = rules.policy.diagnose_timeout.min(rules.policy.shutdown_timeout / 2);
+        let ask_at = ask.then(|| kill_at - before);
+        State::Stopping { life, reason, kill_at, ask_at }
     }
 
-    fn kill(&mut self, life: Life, reason: Reason, _rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
+    fn kill(&mut self, life: Life, reason: Reason, out: &mut Vec<Action>) -> State {
         out.push(Action::Signal(self.who(), Signal::SIGKILL));
         out.push(self.notice(What::NodeKilled, &life, |notice| notice.reason = Some(reason)));
         State::Killing { life, reason }
+    }
+
+    /// A ready node's own deadlines, but for that of its reports.
+    fn grow_older(&self, mut life: Life, rules: &Rules<'_>, out: &mut Vec<Action>) -> Life {
+        if is_due(life.measure_at, rules.now) {
+            out.push(Action::Measure(self.who()));
+            life.measure_at = Some(rules.now + rules.policy.memory_interval);
+        }
+        if is_due(life.old_at, rules.now) {
+            life.old_at = None;
+            life.wish = life.wish.or(Some(Reason::MaxLifetime));
+        }
+        life
     }
 
     fn ended(
@@ -390,6 +468,14 @@ fn ready_by_itself_at(life: &Life, policy: &Policy) -> Option<Instant> {
 fn hangs_at(life: &Life, policy: &Policy) -> Option<Instant> {
     let heard = life.reported_at.max(life.ready_at)?;
     policy.report_timeout.map(|timeout| heard + timeout)
+}
+
+fn measured(mut life: Life, bytes: u64, rules: &Rules<'_>) -> Life {
+    life.memory = Some(bytes);
+    if rules.policy.memory_limit.is_some_and(|limit| bytes > limit) {
+        life.wish = life.wish.or(Some(Reason::MemoryLimit(bytes)));
+    }
+    life
 }
 
 fn is_due(at: Option<Instant>, now: Instant) -> bool {

@@ -21,12 +21,18 @@ pub enum Reason {
     Hung,
     /// It was not ready in time.
     BootTimeout,
+    /// It needed so many bytes of memory, which is more than its limit.
+    MemoryLimit(u64),
+    /// It had lived long enough.
+    MaxLifetime,
     /// It ended by itself with status 0.
     Exited,
     /// It ended by itself with another status, or by a signal that means a fault.
     Crashed,
     /// Somebody else killed it.
     Killed,
+    /// The kernel killed it, since its control group had run out of memory.
+    OomKilled,
     /// Other code reaped it, and the kernel does not tell how it ended.
     Unknown,
 }
@@ -40,9 +46,12 @@ impl fmt::Display for Reason {
             Reason::Unhealthy(code) => return write!(f, "unhealthy({code})"),
             Reason::Hung => "hung",
             Reason::BootTimeout => "boot_timeout",
+            Reason::MemoryLimit(_) => "memory_limit",
+            Reason::MaxLifetime => "max_lifetime",
             Reason::Exited => "exited",
             Reason::Crashed => "crashed",
             Reason::Killed => "killed",
+            Reason::OomKilled => "oom_killed",
             Reason::Unknown => "unknown",
         })
     }
@@ -50,19 +59,25 @@ impl fmt::Display for Reason {
 
 impl Reason {
     /// What the end of a process says that nobody had told to end.
-    pub(crate) fn of_an_unasked_end(exit: ExitStatus) -> Self {
+    pub(crate) fn of_an_unasked_end(exit: ExitStatus, out_of_memory: bool) -> Self {
         match exit {
             ExitStatus::Exited(0) => Reason::Exited,
             ExitStatus::Signaled { signal: libc::SIGTERM | libc::SIGINT | libc::SIGQUIT, .. } => Reason::Stopped,
+            ExitStatus::Signaled { signal: libc::SIGKILL, .. } if out_of_memory => Reason::OomKilled,
             ExitStatus::Signaled { signal: libc::SIGKILL, .. } => Reason::Killed,
             ExitStatus::Exited(_) | ExitStatus::Signaled { .. } => Reason::Crashed,
             ExitStatus::Unknown => Reason::Unknown,
         }
     }
 
+    /// True where a node is replaced that could work on: it waits until enough others are up.
+    pub(crate) fn can_wait(self) -> bool {
+        matches!(self, Reason::Restart | Reason::MemoryLimit(_) | Reason::MaxLifetime)
+    }
+
     /// True where the supervisor stops a node that is well: its replacement does not wait.
     pub(crate) fn is_planned(self) -> bool {
-        matches!(self, Reason::Stopped | Reason::Restart | Reason::ScaledDown)
+        matches!(self, Reason::Stopped | Reason::ScaledDown) || self.can_wait()
     }
 }
 

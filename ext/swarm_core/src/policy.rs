@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use self::kinds::{Count, Flag, Kind, OneOf, OrNil, Seconds};
+use self::kinds::{Bytes, Count, Flag, Kind, OneOf, OrNil, Seconds, Whole};
 
 mod kinds;
 
@@ -97,6 +97,15 @@ pub enum OnNormalExit {
     Leave,
 }
 
+/// What counts as the memory of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryMetric {
+    /// The proportional set size: a page that n processes share counts as an nth.
+    Pss,
+    /// The resident set size: every page counts in full.
+    Rss,
+}
+
 /// What a crash loop leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnCrashLoop {
@@ -185,6 +194,22 @@ settings! {
         "So many delayed deaths of a slot in a row are a crash loop.";
     on_crash_loop: OnCrashLoop = OnCrashLoop::Slow, OneOf(&[("slow", OnCrashLoop::Slow), ("stop", OnCrashLoop::Stop)]),
         "Whether a crash loop goes on slowly or ends the swarm with an error.";
+    memory_limit: Option<u64> = None, OrNil(Bytes(1 << 20..=1 << 50)),
+        "A ready node that needs more memory is stopped in order and replaced. nil: no limit.";
+    memory_metric: MemoryMetric = MemoryMetric::Pss, OneOf(&[("pss", MemoryMetric::Pss), ("rss", MemoryMetric::Rss)]),
+        "What counts as a node's memory: its share of pages that it has in common with others (pss), or all of them (rss).";
+    memory_interval: Duration = secs(30.0), Seconds(0.1..=DAY),
+        "How often a ready node is measured, where there is a memory_limit.";
+    max_lifetime: Option<Duration> = None, OrNil(Seconds(1.0..=365.0 * DAY)),
+        "A ready node that is older is stopped in order and replaced, a tenth earlier or later by chance. nil: never.";
+    max_unavailable: u32 = 1, Count(1..=10_000),
+        "How many nodes may be down at once for reasons that can wait: memory, lifetime, rolling restart.";
+    diagnose_timeout: Duration = secs(1.0), Seconds(0.0..=60.0),
+        "How long before it is killed a node is asked for the backtraces of its threads. 0: it is not asked.";
+    worker_niceness: Option<i32> = None, OrNil(Whole(-20..=19)),
+        "The niceness of nodes: above 0 leaves more of the processor to others. nil: the supervisor's.";
+    oom_score_adj: Option<i32> = None, OrNil(Whole(-1000..=1000)),
+        "How readily the kernel ends a node when memory runs out: above 0 rather than its supervisor. nil: alike.";
     on_normal_exit: OnNormalExit = OnNormalExit::Restart,
         OneOf(&[("restart", OnNormalExit::Restart), ("leave", OnNormalExit::Leave)]),
         "Whether a node that ends by itself with status 0 is replaced or has done its work.";

@@ -5,7 +5,7 @@
 //! So a raising listener, Thread#raise and Timeout unwind Ruby frames alone.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,13 +14,17 @@ use std::time::Instant;
 use magnus::value::ReprValue;
 use magnus::{Error, Module, Object, RArray, RHash, Ruby, Symbol, Value, function, method};
 use nix::sys::signal::Signal;
+use swarm_core::exit_status::ExitStatus;
 use swarm_core::fleet::{Event, Fleet};
 use swarm_core::node::{Action, Node, NodeId, State, Who};
-use swarm_core::notice::Notice;
+use swarm_core::notice::{Notice, Reason, What};
 use swarm_core::os::birth::{Birth, Newborn};
+use swarm_core::os::cgroup::OomKills;
+use swarm_core::os::diagnosis::Diagnosis;
 use swarm_core::os::reactor::{Happened, Reactor};
 use swarm_core::os::wake::Wake;
 use swarm_core::policy::{self, Policy, Told};
+use swarm_core::report::Words;
 
 use crate::{error, gvl};
 
@@ -37,7 +41,29 @@ struct Core {
     birth: RefCell<Option<Birth>>,
     newborn: RefCell<Option<Newborn>>,
     orphaned: Arc<AtomicBool>,
+    /// What is known of processes that is for people alone, until their end has been told.
+    said: RefCell<HashMap<NodeId, Said>>,
+    oom_kills: RefCell<OomKills>,
     owner: i32,
+}
+
+/// What a process has said of itself, and what was seen of it.
+#[derive(Default)]
+struct Said {
+    /// The exception that ended it.
+    died: Option<String>,
+    /// What it did when it did not do as it should.
+    diagnosis: Option<Diagnosis>,
+    /// The backtraces of its threads.
+    traces: Vec<String>,
+}
+
+impl Said {
+    fn diagnosis(&self) -> Option<String> {
+        let seen = self.diagnosis.as_ref().map(ToString::to_string);
+        let parts: Vec<String> = seen.into_iter().chain(self.traces.iter().cloned()).collect();
+        (!parts.is_empty()).then(|| parts.join("\n"))
+    }
 }
 
 impl Core {
@@ -54,6 +80,8 @@ impl Core {
             birth: RefCell::default(),
             newborn: RefCell::default(),
             orphaned: Arc::default(),
+            said: RefCell::default(),
+            oom_kills: RefCell::new(OomKills::watch()),
             owner: std::process::id() as i32,
         })
     }
@@ -86,7 +114,7 @@ impl Core {
                 return Ok(work.as_value());
             }
             if let Some(notice) = this.notices.borrow_mut().pop_front() {
-                return Ok(event(ruby, &notice)?.as_value());
+                return Ok(this.event(ruby, &notice)?.as_value());
             }
             if this.fleet.borrow().is_over() {
                 return Ok(ruby.qnil().as_value());
@@ -94,7 +122,11 @@ impl Core {
             for happened in this.sleep(ruby)? {
                 match happened {
                     Happened::Told(who, report) => this.step(ruby, Event::Told(who, report))?,
+                    Happened::Said(who, words) => this.hear(who, words),
                     Happened::Ended(who, exit) => {
+                        if exit == KILLED && this.oom_kills.borrow_mut().take() {
+                            this.step(ruby, Event::OutOfMemory(who))?;
+                        }
                         this.reactor(ruby, |reactor| reactor.release(who))?;
                         this.step(ruby, Event::Ended(who, exit))?;
                     }
@@ -142,6 +174,20 @@ impl Core {
                     log(&notice);
                     self.notices.borrow_mut().push_back(notice);
                 }
+                Action::Measure(who) => {
+                    let (metric, limit) = {
+                        let fleet = self.fleet.borrow();
+                        (fleet.policy().memory_metric(), fleet.policy().memory_limit().unwrap_or(u64::MAX))
+                    };
+                    if let Some(bytes) = self.reactor(ruby, |reactor| reactor.measure(who, metric, limit))? {
+                        tracing::debug!(node = who.id, bytes, "memory");
+                        self.step(ruby, Event::Measured(who, bytes))?;
+                    }
+                }
+                Action::Diagnose(who) => {
+                    let diagnosis = self.reactor(ruby, |reactor| reactor.diagnose(who))?;
+                    self.said.borrow_mut().entry(who.id).or_default().diagnosis = diagnosis;
+                }
                 Action::Signal(who, signal) => {
                     let sent = self.reactor(ruby, |reactor| reactor.signal(who, signal))?;
                     match sent {
@@ -152,6 +198,15 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    fn hear(&self, who: Who, words: Words) {
+        let mut said = self.said.borrow_mut();
+        let said = said.entry(who.id).or_default();
+        match words {
+            Words::Died(text) => said.died = Some(text),
+            Words::Trace(text) => said.traces.push(text),
+        }
     }
 
     /// Begins a fork. False: it is not wanted any more.
@@ -186,16 +241,22 @@ impl Core {
         this.step(ruby, Event::ForkFailed(Who { id, generation }))
     }
 
-    /// In the child, before anything else: closes what is the supervisor's and starts the orphan watch.
+    /// In the child, before anything else: closes what is the supervisor's, starts the orphan watch and takes its place
+    /// among the other processes.
     fn born(ruby: &Ruby, this: &Self) -> Result<(), Error> {
         let Some(birth) = this.birth.take() else { return Err(error::raise(ruby, "Error", "no fork is under way")) };
         let newborn = birth.born(this.owner);
-        let grace = this.fleet.borrow().policy().orphan();
+        let fleet = this.fleet.borrow();
+        let policy = fleet.policy();
+        let grace = policy.orphan();
         newborn
             .watch(grace, Arc::clone(&this.orphaned))
             .map_err(|failed| error::raise(ruby, "Error", format!("starting the orphan watch: {failed}")))?;
+        let adjusted = newborn.adjust(policy.worker_niceness(), policy.oom_score_adj());
         this.newborn.replace(Some(newborn));
-        Ok(())
+        adjusted.map_err(|errno| {
+            error::errno(ruby, errno, "setting worker_niceness or oom_score_adj, which needs rights to lower them")
+        })
     }
 
     /// In the child, once the node's signal handlers stand.
@@ -205,10 +266,10 @@ impl Core {
         }
     }
 
-    /// In the child: the descriptor of its report pipe once the parent says go; nil when it never will.
-    fn wait_for_go(&self) -> Option<i32> {
-        let (reports, go) = self.newborn.take()?.wait_for_go();
-        go.then(|| reports.into_raw_fd())
+    /// In the child: the descriptors on which it reports and is asked, once the parent says go; nil when it never will.
+    fn wait_for_go(&self) -> Option<(i32, i32)> {
+        let (reports, questions) = self.newborn.take()?.wait_for_go()?;
+        Some((reports.into_raw_fd(), questions.into_raw_fd()))
     }
 
     fn orphaned(&self) -> bool {
@@ -279,6 +340,35 @@ impl Core {
         (outcome.killed.clone(), outcome.lost.clone(), outcome.crash_loop)
     }
 
+    /// What happened, as the keywords of `SwarmNative::Event.new`; `status` is a raw wait status in an array, or nil.
+    fn event(&self, ruby: &Ruby, notice: &Notice) -> Result<RHash, Error> {
+        let hash = ruby.hash_new();
+        hash.aset(ruby.to_symbol("name"), ruby.to_symbol(notice.what.name()))?;
+        hash.aset(ruby.to_symbol("node_id"), notice.node)?;
+        hash.aset(ruby.to_symbol("pid"), notice.pid)?;
+        hash.aset(ruby.to_symbol("reason"), notice.reason.map(|reason| reason.to_string()))?;
+        hash.aset(ruby.to_symbol("status"), notice.exit.map(|exit| vec![exit.to_raw()]))?;
+        hash.aset(ruby.to_symbol("duration"), notice.lasted.map(|lasted| lasted.as_secs_f64()))?;
+        hash.aset(ruby.to_symbol("restart_in"), notice.delay.map(|delay| delay.as_secs_f64()))?;
+        hash.aset(ruby.to_symbol("message"), notice.message.as_deref())?;
+        if let Some(Reason::MemoryLimit(bytes)) = notice.reason {
+            hash.aset(ruby.to_symbol("memory"), bytes)?;
+        }
+        let mut said = self.said.borrow_mut();
+        if let Some(known) = notice.node.and_then(|node| said.get(&node)) {
+            if matches!(notice.what, What::NodeUnhealthy | What::NodeKilled | What::NodeExited) {
+                hash.aset(ruby.to_symbol("diagnosis"), known.diagnosis())?;
+            }
+            if notice.what == What::NodeExited {
+                hash.aset(ruby.to_symbol("message"), known.died.as_deref())?;
+            }
+        }
+        if let (What::NodeExited, Some(node)) = (notice.what, notice.node) {
+            said.remove(&node);
+        }
+        Ok(hash)
+    }
+
     /// What Ruby has to know of the policy.
     fn settings(ruby: &Ruby, this: &Self) -> Result<RHash, Error> {
         let fleet = this.fleet.borrow();
@@ -300,6 +390,8 @@ impl Core {
         Ok(array)
     }
 }
+
+const KILLED: ExitStatus = ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false };
 
 fn log(notice: &Notice) {
     let exit = notice.exit.map(|exit| exit.to_string());
@@ -338,20 +430,6 @@ fn read_value(value: Value) -> policy::Value {
     }
 }
 
-/// What happened, as the keywords of `SwarmNative::Event.new`; `status` is a raw wait status in an array, or nil.
-fn event(ruby: &Ruby, notice: &Notice) -> Result<RHash, Error> {
-    let hash = ruby.hash_new();
-    hash.aset(ruby.to_symbol("name"), ruby.to_symbol(notice.what.name()))?;
-    hash.aset(ruby.to_symbol("node_id"), notice.node)?;
-    hash.aset(ruby.to_symbol("pid"), notice.pid)?;
-    hash.aset(ruby.to_symbol("reason"), notice.reason.map(|reason| reason.to_string()))?;
-    hash.aset(ruby.to_symbol("status"), notice.exit.map(|exit| vec![exit.to_raw()]))?;
-    hash.aset(ruby.to_symbol("duration"), notice.lasted.map(|lasted| lasted.as_secs_f64()))?;
-    hash.aset(ruby.to_symbol("restart_in"), notice.delay.map(|delay| delay.as_secs_f64()))?;
-    hash.aset(ruby.to_symbol("message"), notice.message.as_deref())?;
-    Ok(hash)
-}
-
 /// A node as it is now; times as seconds from now, below 0 in the past.
 fn snapshot(ruby: &Ruby, node: &Node, now: Instant) -> Result<RHash, Error> {
     let life = node.state().life();
@@ -368,6 +446,7 @@ fn snapshot(ruby: &Ruby, node: &Node, now: Instant) -> Result<RHash, Error> {
     hash.aset(ruby.to_symbol("started_at"), life.map(|life| ago(life.started_at)))?;
     hash.aset(ruby.to_symbol("last_report_at"), life.and_then(|life| life.reported_at).map(ago))?;
     hash.aset(ruby.to_symbol("restart_at"), restart_in)?;
+    hash.aset(ruby.to_symbol("memory"), life.and_then(|life| life.memory))?;
     let end = node.last_end();
     hash.aset(ruby.to_symbol("last_exit"), end.map(|end| (end.pid, end.exit.to_raw())))?;
     hash.aset(ruby.to_symbol("last_reason"), end.map(|end| end.reason.to_string()))?;

@@ -1,6 +1,7 @@
 //! What concerns more than one node: stopping, quiet, scale, rolling restart, and when the swarm is over.
 
 use super::*;
+use crate::policy::Value;
 
 const READY: Report = Report { worst: None, ready: true, malformed: 0 };
 const HEALTHY: Report = Report { worst: Some(0), ready: false, malformed: 0 };
@@ -12,15 +13,27 @@ struct Bench {
     forks: Vec<Who>,
     signals: Vec<(NodeId, Signal)>,
     told: Vec<What>,
+    measured: Vec<NodeId>,
+    diagnosed: Vec<NodeId>,
     pid: i32,
 }
 
 impl Bench {
     fn started(settings: &[(&str, i64)]) -> Self {
-        use crate::policy::Value;
-        let settings = settings.iter().map(|(name, value)| (*name, Value::Integer(*value)));
-        let fleet = Fleet::new(Policy::from_settings(settings).unwrap(), 1);
-        let mut bench = Self { fleet, now: Instant::now(), forks: vec![], signals: vec![], told: vec![], pid: 100 };
+        Self::with(settings.iter().map(|(name, value)| (*name, Value::Integer(*value))).collect())
+    }
+
+    fn with(settings: Vec<(&str, Value)>) -> Self {
+        let mut bench = Self {
+            fleet: Fleet::new(Policy::from_settings(settings).unwrap(), 1),
+            now: Instant::now(),
+            forks: vec![],
+            signals: vec![],
+            told: vec![],
+            measured: vec![],
+            diagnosed: vec![],
+            pid: 100,
+        };
         bench.step(Event::Start);
         bench
     }
@@ -52,6 +65,8 @@ impl Bench {
                     }
                     Action::Signal(who, signal) => self.signals.push((who.id, signal)),
                     Action::Emit(notice) => self.told.push(notice.what),
+                    Action::Measure(who) => self.measured.push(who.id),
+                    Action::Diagnose(who) => self.diagnosed.push(who.id),
                 }
             }
         }
@@ -283,6 +298,8 @@ fn a_swarm_that_has_not_begun_has_the_size_that_it_was_made_with() {
         forks: vec![],
         signals: vec![],
         told: vec![],
+        measured: vec![],
+        diagnosed: vec![],
         pid: 100,
     };
     bench.step(Event::Scale(5)).step(Event::Start);
@@ -315,11 +332,7 @@ fn a_node_that_is_wanted_again_while_it_stops_comes_back() {
 
 #[test]
 fn a_crash_loop_can_end_the_swarm() {
-    use crate::policy::Value;
-    let settings = [("nodes", Value::Integer(2)), ("on_crash_loop", Value::Word("stop".into()))];
-    let fleet = Fleet::new(Policy::from_settings(settings).unwrap(), 1);
-    let mut bench = Bench { fleet, now: Instant::now(), forks: vec![], signals: vec![], told: vec![], pid: 100 };
-    bench.step(Event::Start);
+    let mut bench = Bench::with(vec![("nodes", Value::Integer(2)), ("on_crash_loop", Value::Word("stop".into()))]);
     for _ in 0..5 {
         bench.ends(1, CRASH).after(40.0);
     }
@@ -330,11 +343,8 @@ fn a_crash_loop_can_end_the_swarm() {
 
 #[test]
 fn a_swarm_whose_nodes_have_all_done_their_work_is_over() {
-    use crate::policy::Value;
-    let settings = [("nodes", Value::Integer(2)), ("on_normal_exit", Value::Word("leave".into()))];
-    let fleet = Fleet::new(Policy::from_settings(settings).unwrap(), 1);
-    let mut bench = Bench { fleet, now: Instant::now(), forks: vec![], signals: vec![], told: vec![], pid: 100 };
-    bench.step(Event::Start).ends(0, GONE);
+    let mut bench = Bench::with(vec![("nodes", Value::Integer(2)), ("on_normal_exit", Value::Word("leave".into()))]);
+    bench.ends(0, GONE);
     assert!(!bench.fleet.is_over());
     bench.ends(1, GONE);
     assert!(bench.fleet.is_over());
@@ -354,4 +364,117 @@ fn an_idle_swarm_has_one_deadline_for_each_node_and_wakes_for_none_before_it() {
     let bench = Bench::ready(&[("nodes", 100), ("report_timeout", 30)]);
     assert_eq!(bench.fleet.deadline(), Some(bench.now + Duration::from_secs(30)));
     assert_eq!(bench.fleet.deadlines.len(), 100);
+}
+
+#[test]
+fn a_second_rolling_restart_goes_on_once_the_slot_that_ended_the_first_is_ready() {
+    let mut bench = Bench::ready(&[("nodes", 2)]);
+    bench.step(Event::Restart).ends(0, GONE).ends(0, CRASH);
+    assert_eq!(bench.told.last(), Some(&What::Error));
+    bench.step(Event::Restart).after(2.0);
+    assert_eq!(bench.states(), ["booting", "ready"], "one node at a time is down");
+    let who = bench.who(0);
+    bench.step(Event::Told(who, READY));
+    assert_eq!(bench.states(), ["ready", "stopping"]);
+    bench.ends(1, GONE).all_ready();
+    assert_eq!(bench.told.iter().filter(|what| **what == What::Error).count(), 1);
+    assert_eq!(bench.told.last(), Some(&What::Restarted));
+}
+
+const LIMIT: i64 = 100 << 20;
+
+#[test]
+fn a_node_over_its_memory_limit_is_stopped_in_order_and_replaced_at_once() {
+    let mut bench = Bench::ready(&[("nodes", 2), ("memory_limit", LIMIT), ("memory_interval", 30)]);
+    assert_eq!(bench.fleet.deadline(), Some(bench.now + Duration::from_secs(30)));
+    bench.after(30.0);
+    assert_eq!(bench.measured, [0, 1]);
+    let (first, second) = (bench.who(0), bench.who(1));
+    bench.step(Event::Measured(first, LIMIT as u64)).step(Event::Measured(second, LIMIT as u64 + 1));
+    assert_eq!(bench.states(), ["ready", "stopping"]);
+    assert_eq!(bench.fleet.nodes()[0].state().life().unwrap().memory, Some(LIMIT as u64));
+    bench.ends(1, GONE);
+    assert_eq!(bench.states(), ["ready", "booting"]);
+    assert_eq!(bench.fleet.nodes()[1].last_end().unwrap().reason, Reason::MemoryLimit(LIMIT as u64 + 1));
+}
+
+#[test]
+fn no_more_nodes_are_down_for_what_can_wait_than_allowed_and_a_crash_never_waits() {
+    let mut bench = Bench::ready(&[("nodes", 4), ("memory_limit", LIMIT), ("max_unavailable", 2)]);
+    for who in bench.whos() {
+        bench.step(Event::Measured(who, 2 * LIMIT as u64));
+    }
+    assert_eq!(bench.states(), ["stopping", "stopping", "ready", "ready"]);
+    bench.ends(3, CRASH);
+    assert_eq!(bench.states(), ["stopping", "stopping", "ready", "booting"]);
+    bench.ends(0, GONE);
+    assert_eq!(bench.states(), ["booting", "stopping", "ready", "booting"]);
+    let who = bench.who(0);
+    bench.step(Event::Told(who, READY));
+    assert_eq!(bench.states(), ["ready", "stopping", "stopping", "booting"]);
+    bench.ends(1, GONE).ends(2, GONE).all_ready();
+    assert_eq!(bench.fleet.nodes().iter().map(Node::restarts).collect::<Vec<_>>(), [1; 4]);
+}
+
+#[test]
+fn a_node_that_is_old_enough_is_replaced_when_enough_others_are_up() {
+    let mut bench = Bench::ready(&[("nodes", 3), ("max_lifetime", 1000)]);
+    let all_healthy =
+        |bench: &mut Bench| bench.whos().into_iter().for_each(|who| _ = bench.step(Event::Told(who, HEALTHY)));
+    for _ in 0..30 {
+        all_healthy(bench.after(29.0));
+    }
+    assert_eq!(bench.states(), ["ready"; 3], "870 s are less than nine tenths of the lifetime");
+    while bench.states() == ["ready"; 3] {
+        all_healthy(bench.after(1.0));
+    }
+    // By now, and certainly in a while, the others are old enough too.
+    bench.after(50.0);
+    assert_eq!(bench.states().iter().filter(|state| **state == "stopping").count(), 1);
+    while bench.fleet.nodes().iter().any(|node| node.restarts() == 0) {
+        match bench.states().iter().position(|state| *state == "stopping") {
+            Some(stopping) => bench.ends(stopping as NodeId, GONE).all_ready(),
+            None => all_healthy(bench.after(1.0)),
+        }
+    }
+    assert_eq!(bench.fleet.nodes().iter().map(Node::restarts).collect::<Vec<_>>(), [1; 3]);
+}
+
+#[test]
+fn while_quiet_nobody_is_replaced_for_what_can_wait() {
+    let mut bench = Bench::ready(&[("nodes", 2), ("memory_limit", LIMIT)]);
+    bench.step(Event::Quiet);
+    for who in bench.whos() {
+        bench.step(Event::Measured(who, 2 * LIMIT as u64));
+    }
+    assert_eq!(bench.states(), ["ready", "ready"]);
+}
+
+#[test]
+fn a_node_that_does_not_stop_is_asked_why_before_it_is_killed_and_one_that_hangs_at_once() {
+    let mut bench = Bench::ready(&[("nodes", 1)]);
+    bench.step(Event::Stop).after(58.9);
+    assert_eq!(bench.diagnosed, []);
+    bench.after(0.2);
+    assert_eq!((bench.diagnosed.as_slice(), bench.signaled(Signal::SIGKILL)), (&[0][..], vec![]));
+    bench.after(1.0);
+    assert_eq!((bench.diagnosed.as_slice(), bench.signaled(Signal::SIGKILL)), (&[0][..], vec![0]));
+
+    let mut bench = Bench::ready(&[("nodes", 1)]);
+    bench.after(60.0);
+    assert_eq!(bench.diagnosed, [0]);
+    bench.after(60.0);
+    assert_eq!(bench.diagnosed, [0]);
+}
+
+#[test]
+fn a_kill_that_the_kernel_s_record_explains_is_told_as_such() {
+    let killed = ExitStatus::Signaled { signal: 9, core_dumped: false };
+    let mut bench = Bench::ready(&[("nodes", 1)]);
+    let who = bench.who(0);
+    bench.step(Event::OutOfMemory(who)).ends(0, killed);
+    assert_eq!(bench.fleet.nodes()[0].last_end().unwrap().reason, Reason::OomKilled);
+    bench.all_ready();
+    bench.ends(0, killed);
+    assert_eq!(bench.fleet.nodes()[0].last_end().unwrap().reason, Reason::Killed);
 }

@@ -126,8 +126,11 @@ fn a_stop_is_term_and_cont_and_a_kill_comes_at_the_deadline() {
     let mut bench = Bench::in_state("ready");
     bench.step(Event::Stop(Reason::Stopped));
     assert_eq!(bench.signals(), [Signal::SIGTERM, Signal::SIGCONT]);
-    assert_eq!(bench.node.deadline(&bench.policy, false), Some(bench.now + Duration::from_secs(60)));
-    assert_eq!(bench.after(59.9).step(Event::Tick), "stopping");
+    assert_eq!(bench.node.deadline(&bench.policy, false), Some(bench.now + Duration::from_secs(59)));
+    assert_eq!(bench.after(59.0).step(Event::Tick), "stopping");
+    assert_eq!(bench.out, [Action::Diagnose(bench.node.who())]);
+    assert_eq!(bench.node.deadline(&bench.policy, false), Some(bench.now + Duration::from_secs(1)));
+    assert_eq!(bench.after(0.9).step(Event::Tick), "stopping");
     assert_eq!(bench.after(0.1).step(Event::Tick), "killing");
     assert_eq!(bench.signals(), [Signal::SIGKILL]);
     assert_eq!(bench.notices(), [(What::NodeKilled, Some(Reason::Stopped))]);

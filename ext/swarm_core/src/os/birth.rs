@@ -54,6 +54,8 @@ pub struct Child {
     pub pidfd: Pidfd,
     /// Where it reports.
     pub reports: OwnedFd,
+    /// Where it is asked what it is doing: the pipe on which it has been told to go. Non-blocking.
+    pub questions: OwnedFd,
 }
 
 impl Child {
@@ -78,7 +80,7 @@ impl Birth {
     /// Makes the pipes and holds signals back. On failure nothing is left behind.
     pub fn prepare(who: Who, supervisor: &Pidfd) -> rustix::io::Result<Self> {
         let (report_read, report_write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let (go_read, go_write) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (go_read, go_write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let supervisor = supervisor.try_clone_fd()?;
         let ends = Ends { report_read, report_write, go_read, go_write, supervisor };
         ends.each().into_iter().for_each(private::note);
@@ -96,7 +98,7 @@ impl Birth {
         let pidfd = Pidfd::open(pid)?;
         match rustix::io::write(&go_write, b"g") {
             // PIPE: it has died already, which its pidfd will tell.
-            Ok(_) | Err(Errno::PIPE) => Ok(Child { who: self.who, pidfd, reports: report_read }),
+            Ok(_) | Err(Errno::PIPE) => Ok(Child { who: self.who, pidfd, reports: report_read, questions: go_write }),
             Err(refused) => Err(refused),
         }
     }
@@ -132,20 +134,32 @@ impl Newborn {
         super::orphan::watch(supervisor, own, grace, orphaned)
     }
 
+    /// Sets the process's niceness and how readily the kernel ends it when memory runs out.
+    pub fn adjust(&self, niceness: Option<i32>, oom_score_adj: Option<i32>) -> rustix::io::Result<()> {
+        if let Some(niceness) = niceness {
+            rustix::process::setpriority_process(None, niceness)?;
+        }
+        if let Some(score) = oom_score_adj {
+            std::fs::write("/proc/self/oom_score_adj", score.to_string())
+                .map_err(|refused| Errno::from_io_error(&refused).unwrap_or(Errno::IO))?;
+        }
+        Ok(())
+    }
+
     /// Lets signals through, now that the node's own handlers stand.
     pub fn release_signals(&self) {
         self.held.release();
     }
 
-    /// Waits until the parent says go. False: it has given this child up. Where it has died, the child ends here as an
-    /// orphan: it has done nothing yet that a grace would be for.
-    pub fn wait_for_go(self) -> (OwnedFd, bool) {
+    /// Waits until the parent says go; returns where to report, and where questions come. None: it has given this child
+    /// up. Where it has died, the child ends here as an orphan: it has done nothing yet that a grace would be for.
+    pub fn wait_for_go(self) -> Option<(OwnedFd, OwnedFd)> {
         loop {
             let mut fds = [PollFd::new(&self.go, PollFlags::IN), PollFd::new(&self.supervisor, PollFlags::IN)];
             match poll(&mut fds, None) {
                 Ok(_) if !fds[0].revents().is_empty() => {
                     let said = rustix::io::read(self.go.as_fd(), &mut [0u8; 1]);
-                    return (self.reports, said == Ok(1));
+                    return (said == Ok(1)).then_some((self.reports, self.go));
                 }
                 Ok(_) if !fds[1].revents().is_empty() => super::orphan::leave(),
                 Ok(_) | Err(_) => {}

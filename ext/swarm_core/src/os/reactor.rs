@@ -16,18 +16,22 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 
 use super::birth::{Birth, Child};
+use super::diagnosis::Diagnosis;
 use super::pidfd::{Pidfd, Waited};
 use super::private;
 use super::wake::Wake;
 use crate::exit_status::ExitStatus;
 use crate::node::{NodeId, Who};
-use crate::report::{Parser, Report};
+use crate::policy::MemoryMetric;
+use crate::report::{Parser, Report, Words};
 
 /// What a wait brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happened {
     /// A process reported.
     Told(Who, Report),
+    /// A process said something for people.
+    Said(Who, Words),
     /// A process ended and was reaped, by us or by other code.
     Ended(Who, ExitStatus),
 }
@@ -38,8 +42,12 @@ const BATCH: usize = 256;
 /// How long the kernel may take to tell the end of a process that other code has reaped; it took 33 us when measured.
 const EXIT_INFO_PATIENCE: Duration = Duration::from_millis(10);
 
-/// How much one wait reads of one node's reports, so that a node that floods its pipe does not hold up the others.
+/// How much one read takes of a node's reports. A wait reads once, so that a node that floods its pipe does not hold up
+/// the others.
 const REPORT_BYTES: usize = 4096;
+
+/// How often a node's reports are read when it has ended: a pipe holds 64 KiB.
+const LAST_READS: usize = 16;
 
 /// The epoll set and the processes in it.
 #[derive(Debug)]
@@ -61,6 +69,8 @@ struct Channel {
     who: Who,
     pidfd: Pidfd,
     reports: OwnedFd,
+    /// The other end is the pipe on which the child waited for go.
+    questions: OwnedFd,
     parser: Parser,
 }
 
@@ -140,14 +150,15 @@ impl Reactor {
             child.kill_and_reap();
             return Err(refused);
         }
-        let Child { who, pidfd, reports } = child;
+        let Child { who, pidfd, reports, questions } = child;
         private::note(&pidfd);
         private::note(&reports);
+        private::note(&questions);
         let slot = who.id as usize;
         if open.channels.len() <= slot {
             open.channels.resize_with(slot + 1, || None);
         }
-        open.channels[slot] = Some(Channel { who, pidfd, reports, parser: Parser::default() });
+        open.channels[slot] = Some(Channel { who, pidfd, reports, questions, parser: Parser::default() });
         Ok(())
     }
 
@@ -159,15 +170,34 @@ impl Reactor {
             // The reports may be out of the set already, when the node had closed its pipe.
             let _ = epoll::delete(&open.epoll, &channel.reports);
             let _ = epoll::delete(&open.epoll, &channel.pidfd);
-            private::forget(&channel.reports);
-            private::forget(&channel.pidfd);
+            channel.forget();
         }
     }
 
     /// Sends a process a signal. `Ok(false)`: it has ended, or it is not the node's process any more.
     pub fn signal(&self, who: Who, signal: Signal) -> rustix::io::Result<bool> {
+        self.present(who).map_or(Ok(false), |channel| channel.pidfd.signal(signal as i32))
+    }
+
+    /// The memory of a process in bytes; none where it has ended. See [`super::memory`].
+    pub fn measure(&self, who: Who, metric: MemoryMetric, limit: u64) -> Option<u64> {
+        self.present(who).and_then(|channel| super::memory::measure(&channel.pidfd, metric, limit))
+    }
+
+    /// What the kernel tells of a process that does not do as it should, and asks it for its backtraces, which come as
+    /// [`Happened::Said`] if it can still answer. None where it has ended.
+    pub fn diagnose(&self, who: Who) -> Option<Diagnosis> {
+        let channel = self.present(who)?;
+        // First the look: the question wakes a thread.
+        let diagnosis = Diagnosis::of(&channel.pidfd);
+        // A full pipe has been asked already.
+        let _ = rustix::io::write(&channel.questions, b"?");
+        diagnosis
+    }
+
+    fn present(&self, who: Who) -> Option<&Channel> {
         let channel = self.open.channels.get(who.id as usize).and_then(Option::as_ref);
-        channel.filter(|channel| channel.who == who).map_or(Ok(false), |channel| channel.pidfd.signal(signal as i32))
+        channel.filter(|channel| channel.who == who)
     }
 
     /// Sleeps until something happens, `until` at the latest, and says what it was. Needs no GVL.
@@ -188,13 +218,15 @@ impl Reactor {
                 Source::Wake => _ = self.open.wake.clear(),
                 Source::Reports(id, generation) => {
                     if let Some((channel, epoll)) = self.channel(id, generation) {
-                        happened.extend(channel.told(epoll));
+                        channel.told(epoll, &mut happened);
                     }
                 }
                 Source::Exit(id, generation) => {
                     if let Some((channel, epoll)) = self.channel(id, generation) {
                         // Its last words come before its end.
-                        happened.extend(channel.told(epoll));
+                        if channel.pidfd.exited() {
+                            (0..LAST_READS).take_while(|_| channel.told(epoll, &mut happened)).for_each(drop);
+                        }
                         happened.extend(channel.ended()?);
                     }
                 }
@@ -211,17 +243,35 @@ impl Reactor {
 }
 
 impl Channel {
-    /// Reads what the node has reported.
-    fn told(&mut self, epoll: &OwnedFd) -> Option<Happened> {
-        let mut report = Report::default();
+    /// The descriptors are about to be closed.
+    fn forget(&self) {
+        private::forget(&self.pidfd);
+        private::forget(&self.reports);
+        private::forget(&self.questions);
+    }
+
+    /// Reads what the node has reported. False: there was nothing.
+    fn told(&mut self, epoll: &OwnedFd, happened: &mut Vec<Happened>) -> bool {
         let mut buffer = [0u8; REPORT_BYTES];
-        match rustix::io::read(&self.reports, &mut buffer) {
-            // A node that closed its pipe and lives on would make the set readable for ever.
-            Ok(0) => _ = epoll::delete(epoll, &self.reports),
-            Ok(length) => self.parser.feed(&buffer[..length], &mut report),
-            Err(_) => {}
+        let length = match rustix::io::read(&self.reports, &mut buffer) {
+            Ok(0) => {
+                // A node that closed its pipe and lives on would make the set readable for ever.
+                let _ = epoll::delete(epoll, &self.reports);
+                return false;
+            }
+            Ok(length) => length,
+            Err(_) => return false,
+        };
+        let (mut report, mut words) = (Report::default(), Vec::new());
+        self.parser.feed(&buffer[..length], &mut report, &mut words);
+        if report.malformed > 0 {
+            tracing::warn!(node = self.who.id, lines = report.malformed, "reports that are neither a code nor a word");
         }
-        (!report.is_empty()).then_some(Happened::Told(self.who, report))
+        if !report.is_empty() {
+            happened.push(Happened::Told(self.who, report));
+        }
+        happened.extend(words.into_iter().map(|words| Happened::Said(self.who, words)));
+        true
     }
 
     /// Reaps the process if it has ended: readable is only a hint.
@@ -258,8 +308,7 @@ impl Drop for Reactor {
         private::forget(&*self.open.wake);
         private::forget(&self.open.own);
         for channel in self.open.channels.iter().flatten() {
-            private::forget(&channel.pidfd);
-            private::forget(&channel.reports);
+            channel.forget();
         }
         // SAFETY: the value is dropped once, here, and not used afterwards.
         unsafe { ManuallyDrop::drop(&mut self.open) };
@@ -292,7 +341,8 @@ mod tests {
         fn adopt(&mut self, who: Who, process: &Process) -> std::fs::File {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
             let pidfd = Pidfd::open(process.id() as i32).unwrap();
-            self.reactor.adopt(Child { who, pidfd, reports: read }).unwrap();
+            let (_, questions) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+            self.reactor.adopt(Child { who, pidfd, reports: read, questions }).unwrap();
             write.into()
         }
 

@@ -16,6 +16,10 @@ pub(super) trait Kind<T> {
 pub(super) struct Count(pub(super) RangeInclusive<u32>);
 /// A time in seconds.
 pub(super) struct Seconds(pub(super) RangeInclusive<f64>);
+/// A number of any sign.
+pub(super) struct Whole(pub(super) RangeInclusive<i32>);
+/// A size in bytes.
+pub(super) struct Bytes(pub(super) RangeInclusive<u64>);
 /// True or false.
 pub(super) struct Flag;
 /// One word of a few.
@@ -23,17 +27,27 @@ pub(super) struct OneOf<T: 'static>(pub(super) &'static [(&'static str, T)]);
 /// The same, or nil for "never" and "no limit".
 pub(super) struct OrNil<K>(pub(super) K);
 
-impl Kind<u32> for Count {
-    fn read(&self, value: &Value) -> Option<u32> {
-        let Value::Integer(value) = value else { return None };
-        u32::try_from(*value).ok().filter(|value| self.0.contains(value))
-    }
-    fn allowed(&self) -> String {
-        format!("an Integer from {} to {}", self.0.start(), self.0.end())
-    }
-    fn show(&self, value: &u32) -> String {
-        value.to_string()
-    }
+macro_rules! whole_numbers {
+    ($($kind:ident: $type:ty, $unit:literal;)+) => {$(
+        impl Kind<$type> for $kind {
+            fn read(&self, value: &Value) -> Option<$type> {
+                let Value::Integer(value) = value else { return None };
+                <$type>::try_from(*value).ok().filter(|value| self.0.contains(value))
+            }
+            fn allowed(&self) -> String {
+                format!(concat!($unit, "an Integer from {} to {}"), self.0.start(), self.0.end())
+            }
+            fn show(&self, value: &$type) -> String {
+                value.to_string()
+            }
+        }
+    )+};
+}
+
+whole_numbers! {
+    Count: u32, "";
+    Whole: i32, "";
+    Bytes: u64, "bytes, ";
 }
 
 impl Kind<Duration> for Seconds {

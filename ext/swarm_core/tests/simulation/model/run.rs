@@ -264,7 +264,7 @@ impl Run {
             match action {
                 Action::Fork(who) => self.forks.push_back(who),
                 Action::Signal(who, signal) => self.kernel.signal(who, signal, self.now),
-                Action::Emit(_) => {}
+                Action::Measure(_) | Action::Diagnose(_) | Action::Emit(_) => {}
             }
         }
         Ok(())

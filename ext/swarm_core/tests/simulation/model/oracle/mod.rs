@@ -239,6 +239,10 @@ impl Oracle {
                 process.sent.push(*signal);
                 Ok(())
             }
+            Action::Measure(who) | Action::Diagnose(who) => {
+                rule!(self.process(*who).is_some(), "{action:?} of nobody");
+                Ok(())
+            }
             Action::Emit(notice) => match notice.node {
                 Some(id) => self.notice(id, notice),
                 None => self.swarm_notice(notice.what),
