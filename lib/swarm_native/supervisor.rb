@@ -222,7 +222,7 @@ module SwarmNative
       # Ruby forgets at a fork what is pending, in the parent too: let it come, and fork another time.
       return core.not_forked(id, generation) if Thread.pending_interrupt?
 
-      pid = fork_or_leave { be_node(core, id, work) }
+      pid = fork_or_leave(id) { be_node(core, id, work) }
       core.forked(pid)
     rescue StandardError => e
       fork_failed(core, id, generation, e)
@@ -231,15 +231,18 @@ module SwarmNative
 
     # A `Process._fork` hook of another gem may raise in the child. The exception then arrives here, in the child, which
     # must not go on as a second supervisor.
-    def fork_or_leave(&child)
+    def fork_or_leave(id, &child)
       supervisor = Process.pid
-      Process.fork(&child)
+      fork_process(id, &child)
     ensure
       unless Process.pid == supervisor
         warn "a Process._fork hook raised in the child: #{$!.full_message}" if $! # rubocop:disable Style/SpecialGlobalVars
         exit!(1)
       end
     end
+
+    # @return [Integer] the pid of a new process that runs the block and ends
+    def fork_process(_id, &child) = Process.fork(&child)
 
     # A child that could not be taken in leaves by itself, since nobody tells it to go.
     def reap(pid)

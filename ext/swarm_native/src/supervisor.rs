@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use magnus::value::ReprValue;
 use magnus::{Error, Module, Object, RArray, RHash, Ruby, Symbol, Value, function, method};
@@ -44,6 +44,8 @@ struct Core {
     /// What is known of processes that is for people alone, until their end has been told.
     said: RefCell<HashMap<NodeId, Said>>,
     oom_kills: RefCell<OomKills>,
+    /// Somebody wants `wait_within` to return.
+    nudged: AtomicBool,
     owner: i32,
 }
 
@@ -82,6 +84,7 @@ impl Core {
             orphaned: Arc::default(),
             said: RefCell::default(),
             oom_kills: RefCell::new(OomKills::watch()),
+            nudged: AtomicBool::new(false),
             owner: std::process::id() as i32,
         })
     }
@@ -104,42 +107,77 @@ impl Core {
     /// The next thing for Ruby to do, as soon as there is one; nil when the swarm is over.
     fn wait(ruby: &Ruby, this: &Self) -> Result<Value, Error> {
         loop {
-            this.take_requests(ruby)?;
-            if let Some(who) = this.forks.borrow_mut().pop_front() {
-                let work = ruby.ary_new_from_values(&[
-                    ruby.to_symbol("fork").as_value(),
-                    ruby.integer_from_u64(u64::from(who.id)).as_value(),
-                    ruby.integer_from_u64(who.generation).as_value(),
-                ]);
-                return Ok(work.as_value());
-            }
-            if let Some(notice) = this.notices.borrow_mut().pop_front() {
-                return Ok(this.event(ruby, &notice)?.as_value());
+            if let Some(todo) = this.todo(ruby)? {
+                return Ok(todo);
             }
             if this.fleet.borrow().is_over() {
                 return Ok(ruby.qnil().as_value());
             }
-            for happened in this.sleep(ruby)? {
-                match happened {
-                    Happened::Told(who, report) => this.step(ruby, Event::Told(who, report))?,
-                    Happened::Said(who, words) => this.hear(who, words),
-                    Happened::Ended(who, exit) => {
-                        if exit == KILLED && this.oom_kills.borrow_mut().take() {
-                            this.step(ruby, Event::OutOfMemory(who))?;
-                        }
-                        this.reactor(ruby, |reactor| reactor.release(who))?;
-                        this.step(ruby, Event::Ended(who, exit))?;
-                    }
-                }
-            }
-            this.step(ruby, Event::Tick)?;
-            gvl::check_interrupts(ruby)?;
+            this.sleep(ruby, None)?;
         }
     }
 
+    /// The same for a caller who has something else to do in so many seconds, or when it is nudged: nil then. The end of
+    /// the swarm does not end this wait.
+    fn wait_within(ruby: &Ruby, this: &Self, seconds: f64) -> Result<Value, Error> {
+        let patience = Duration::try_from_secs_f64(seconds)
+            .map_err(|_| error::argument(ruby, format!("{seconds} is not a number of seconds")))?;
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(todo) = this.todo(ruby)? {
+                return Ok(todo);
+            }
+            if this.nudged.swap(false, Ordering::AcqRel) || Instant::now() >= until {
+                return Ok(ruby.qnil().as_value());
+            }
+            this.sleep(ruby, Some(until))?;
+        }
+    }
+
+    /// Ends a `wait_within`, the next one if none is under way. From any thread and from a trap handler.
+    fn nudge(&self) {
+        if self.is_own() {
+            self.nudged.store(true, Ordering::Release);
+            self.wake.wake();
+        }
+    }
+
+    fn todo(&self, ruby: &Ruby) -> Result<Option<Value>, Error> {
+        self.take_requests(ruby)?;
+        if let Some(who) = self.forks.borrow_mut().pop_front() {
+            let work = ruby.ary_new_from_values(&[
+                ruby.to_symbol("fork").as_value(),
+                ruby.integer_from_u64(u64::from(who.id)).as_value(),
+                ruby.integer_from_u64(who.generation).as_value(),
+            ]);
+            return Ok(Some(work.as_value()));
+        }
+        let notice = self.notices.borrow_mut().pop_front();
+        notice.map(|notice| Ok(self.event(ruby, &notice)?.as_value())).transpose()
+    }
+
+    /// Sleeps until something happens, and takes it in.
+    fn sleep(&self, ruby: &Ruby, until: Option<Instant>) -> Result<(), Error> {
+        for happened in self.happened(ruby, until)? {
+            match happened {
+                Happened::Told(who, report) => self.step(ruby, Event::Told(who, report))?,
+                Happened::Said(who, words) => self.hear(who, words),
+                Happened::Ended(who, exit) => {
+                    if exit == KILLED && self.oom_kills.borrow_mut().take() {
+                        self.step(ruby, Event::OutOfMemory(who))?;
+                    }
+                    self.reactor(ruby, |reactor| reactor.release(who))?;
+                    self.step(ruby, Event::Ended(who, exit))?;
+                }
+            }
+        }
+        self.step(ruby, Event::Tick)?;
+        gvl::check_interrupts(ruby)
+    }
+
     /// Waits without the GVL for what happens, until the next deadline.
-    fn sleep(&self, ruby: &Ruby) -> Result<Vec<Happened>, Error> {
-        let until = self.fleet.borrow().deadline();
+    fn happened(&self, ruby: &Ruby, until: Option<Instant>) -> Result<Vec<Happened>, Error> {
+        let until = [self.fleet.borrow().deadline(), until].into_iter().flatten().min();
         let waited = self.reactor(ruby, |reactor| gvl::without_gvl(&self.wake, || reactor.wait(until)))?;
         match waited {
             None => Ok(Vec::new()),
@@ -461,6 +499,8 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     core.define_method("start", method!(Core::start, 0))?;
     core.define_method("close", method!(Core::close, 0))?;
     core.define_method("wait", method!(Core::wait, 0))?;
+    core.define_method("wait_within", method!(Core::wait_within, 1))?;
+    core.define_method("nudge", method!(Core::nudge, 0))?;
     core.define_method("prepare", method!(Core::prepare, 2))?;
     core.define_method("forked", method!(Core::forked, 1))?;
     core.define_method("not_forked", method!(Core::not_forked, 2))?;

@@ -1,0 +1,106 @@
+# frozen_string_literal: true
+
+module SwarmNative
+  module Karafka
+    # What this drop-in relies on in Karafka, checked when it is loaded: a version that has changed a piece is refused
+    # by that piece's name, instead of failing later in a way that nobody can tell.
+    #
+    # @api private
+    module Contract
+      # The versions that the specs run against.
+      OLDEST = Gem::Version.new("2.5.0")
+      NEWEST = Gem::Version.new("2.6.1")
+
+      # Class, method, number of arguments.
+      METHODS = [
+        ["Karafka::Swarm::Supervisor", :run, 0],
+        ["Karafka::Swarm::Supervisor", :lock, 0],
+        ["Karafka::Swarm::Supervisor", :unlock, 0],
+        ["Karafka::Swarm::Supervisor", :control, 0],
+        ["Karafka::Swarm::Supervisor", :stop, 0],
+        ["Karafka::Swarm::Supervisor", :quiet, 0],
+        ["Karafka::Swarm::Supervisor", :shutdown_timeout, 0],
+        ["Karafka::Swarm::Supervisor", :supervision_interval, 0],
+        ["Karafka::Swarm::Supervisor", :manager, 0],
+        *%i[start nodes quiet stop terminate cleanup stopped? control].map { |name| ["Karafka::Swarm::Manager", name, 0] },
+        ["Karafka::Swarm::Manager", :signal, 1],
+        ["Karafka::Swarm::Node", :initialize, 2],
+        *%i[start healthy status alive? orphaned? stop quiet terminate cleanup id pid].map do |name|
+          ["Karafka::Swarm::Node", name, 0]
+        end,
+        ["Karafka::Swarm::Node", :signal, 1],
+        ["Karafka::Swarm::Node", :write, 1],
+        ["Karafka::Process", :supervise, 0],
+        ["Karafka::Process", :trap_signal, 1],
+        ["Karafka::Process", :notice_signal, 1]
+      ].freeze
+
+      EVENTS = %w[app.supervising swarm.manager.before_fork swarm.manager.after_fork swarm.manager.control
+                  swarm.manager.stopping swarm.manager.terminating swarm.node.after_fork error.occurred
+                  process.notice_signal connection.listener.before_fetch_loop connection.listener.fetch_loop].freeze
+
+      SETTINGS = %i[manager supervision_interval liveness_interval liveness_listener node_report_timeout
+                    node_restart_timeout].freeze
+
+      class << self
+        # @raise [SwarmNative::Error] that names each piece that is not as expected
+        def check!
+          version = Gem::Version.new(::Karafka::VERSION)
+          raise Error, "Karafka #{version} is too old for swarm_native: #{OLDEST} or newer is needed" if version < OLDEST
+
+          pieces = problems
+          unless pieces.empty?
+            raise Error, "Karafka #{version} differs from what swarm_native knows (#{OLDEST} to #{NEWEST}): " \
+                         "#{pieces.join("; ")}. Use an older Karafka or a newer karafka_swarm."
+          end
+          return unless version.release > NEWEST
+
+          warn "swarm_native has not been tested with Karafka #{version}, only up to #{NEWEST}; what it relies on is there"
+        end
+
+        # @return [Array<String>]
+        def problems
+          missing_methods + missing_events + missing_settings
+        end
+
+        private
+
+        def missing_methods
+          METHODS.filter_map do |owner, name, arguments|
+            found = class_named(owner)
+            next "#{owner} is gone" unless found
+
+            "#{owner}##{name} is gone or takes other arguments" unless takes?(found, name, arguments)
+          end.uniq
+        end
+
+        def class_named(name)
+          Object.const_get(name)
+        rescue NameError
+          nil
+        end
+
+        def takes?(owner, name, arguments)
+          arity = owner.instance_method(name).arity
+          arity.negative? ? arguments >= ~arity : arguments == arity
+        rescue NameError
+          false
+        end
+
+        def missing_events
+          (EVENTS - ::Karafka::Instrumentation::Notifications::EVENTS).map { |event| "the event #{event} is gone" }
+        rescue NameError
+          ["Karafka::Instrumentation::Notifications::EVENTS is gone"]
+        end
+
+        def missing_settings
+          swarm = ::Karafka::App.config.internal.swarm
+          SETTINGS.reject { |name| swarm.respond_to?(name) }
+                  .map { |name| "the setting internal.swarm.#{name} is gone" }
+        rescue NameError
+          ["the settings internal.swarm are gone"]
+        end
+      end
+    end
+  end
+end

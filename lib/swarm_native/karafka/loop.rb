@@ -1,0 +1,167 @@
+# frozen_string_literal: true
+
+require_relative "child"
+require_relative "policy"
+
+module SwarmNative
+  module Karafka
+    # The native supervisor, driven in steps by Karafka's: that one has the main thread, the signals and the states of
+    # the app, and sleeps in ours.
+    #
+    # @api private
+    class Loop < Supervisor
+      # @return [Manager]
+      attr_reader :manager
+      # @return [Array<Node>] the faces of the slots
+      attr_reader :faces
+      # @return [Child] what its nodes do
+      attr_reader :child
+      # @return [Hash] what was trapped before the swarm began, of signals beyond Traps::SIGNALS
+      attr_reader :others
+      # @return [Array<String>] the signals that came before Karafka's handlers stood
+      attr_reader :early
+
+      def initialize(manager, config, settings)
+        policy = Policy.from(config, settings)
+        super(**policy)
+        @size = policy[:nodes]
+        @manager = manager
+        @second_stop_kills = settings.second_stop_kills
+        @faces = []
+        @owner = ::Process.pid
+        @driver = Thread.current
+        @early = [].freeze
+        @joined = @over = false
+        @child = Child.new(self)
+        on(*Event::NAMES) { |event| Events.publish(self, event) }
+        on(:stopped) { @over = true }
+      end
+
+      # Forks the first nodes.
+      # @raise [ForkRefused] a librdkafka handle is live
+      def begin
+        @running = true
+        Traps.install(self)
+        @others = Signals.beyond(Traps::SIGNALS)
+        @core.start
+        run_for(0.1) until begun?
+        return unless @refused
+
+        finish
+        raise @refused
+      end
+
+      # Does what there is to do, for so many seconds or until it is nudged.
+      def run_for(seconds)
+        deadline = now + seconds
+        while (todo = @core.wait_within([deadline - now, 0].max))
+          todo.is_a?(Array) ? fork_node(@core, *todo.drop(1), @child) : tell(event_of(todo))
+        end
+      end
+
+      # Ends a `run_for`.
+      def nudge = @core.nudge
+
+      # Runs until the swarm is over, which somebody has asked for. Elsewhere than in the thread that drives it, nothing.
+      def finish
+        drive(@core, @child) if Thread.current == @driver
+      end
+
+      # For when Karafka's supervisor returns, or is left by an exception: no node is left behind.
+      def close
+        return unless own? && @running
+
+        stop_once
+        finish
+      rescue Exception # rubocop:disable Lint/RescueException -- somebody is in a hurry
+        kill
+        finish
+        raise
+      ensure
+        let_go if own?
+      end
+
+      def own? = ::Process.pid == @owner
+
+      # @return [Boolean] true once all has ended and listeners have been told
+      def over? = @over
+
+      # @return [Array<Integer>] the nodes that had to be killed to stop
+      def killed = @core.outcome.first
+
+      def stopping? = @core.stopping?
+
+      # Asks for the stop unless somebody has: how often Karafka's users ask for it changes nothing.
+      def stop_once
+        stop unless stopping?
+      end
+
+      # Without waiting for anything.
+      def kill = @core.kill
+
+      def snapshot(id) = nodes[id]
+
+      def face(id) = id && (@faces[id] ||= Node.new(id, self))
+
+      # In a trap handler. Karafka's own handlers call this one too, once they stand.
+      def signaled(signal)
+        if signal == "HUP" then restart
+        elsif @joined then stop if @second_stop_kills && Traps::STOP.include?(signal) && stopping?
+        else early_signal(signal)
+        end
+      end
+
+      # Karafka's handlers stand.
+      def joined
+        @joined = true
+      end
+
+      private
+
+      # Replaced, never changed: a handler may run at any moment.
+      def early_signal(signal)
+        @early = [*@early, signal].freeze
+        stop if Traps::STOP.include?(signal)
+      end
+
+      # Each slot has had its first fork, or there is a reason not to go on.
+      def begun?
+        stopping? || (@faces.size == @size && @core.nodes.none? { |node| node[:state] == :forking })
+      end
+
+      def let_go
+        Traps.remove(self)
+        Signals.put_back(@others)
+        @core.close
+        @running = false
+      end
+
+      def fork_node(core, id, generation, work)
+        return super unless core.nodes[id][:state] == :forking
+
+        face = face(id)
+        pid = face.pid
+        payload = { caller: manager, node: face }
+        ::Karafka.monitor.instrument("swarm.manager.before_fork", payload)
+        super
+        ::Karafka.monitor.instrument("swarm.manager.after_fork", payload) unless face.pid == pid
+      end
+
+      # Interrupts are let through: threads that other gems start when they see a fork (ffi does) would inherit that they
+      # are held back, and could then neither be ended nor timed out.
+      def fork_process(id, &child)
+        Thread.handle_interrupt(Object => :immediate) do
+          ForkBody.around(->(body) { run_in_child(body, child) }) { face(id).start }
+        end
+        face(id).pid
+      end
+
+      def run_in_child(body, child)
+        @child.body = body
+        child.call
+      end
+
+      def now = ::Process.clock_gettime(::Process::CLOCK_MONOTONIC)
+    end
+  end
+end

@@ -1,0 +1,86 @@
+# frozen_string_literal: true
+
+module SwarmNative
+  module Karafka
+    # Karafka's node as a face of a slot of the native supervisor: in the supervisor it tells of the slot's process, in
+    # the process itself it reports.
+    class Node < ::Karafka::Swarm::Node
+      # @api private
+      # @return [SwarmNative::Node] in the node's own process
+      attr_accessor :native
+
+      # @api private
+      def initialize(id, loop)
+        super(id, ::Process.pid)
+        @loop = loop
+        @reported_at = nil
+      end
+
+      # @api private
+      # In the supervisor: forks by Karafka's own means, so that the body of the fork is Karafka's.
+      def start
+        @pidfd&.close
+        # Made by Karafka of the new process in 2.5.0, by us in the others.
+        @pidfd = nil
+        @reader&.close
+        super
+        @pidfd ||= Pidfd.new(@pid)
+        # Reports come through the supervisor's own pipe.
+        @reader.close
+      end
+
+      # @return [Integer] the code that the node has reported since it was last asked, -1 if none
+      # @note In the supervisor. The native supervisor acts on reports by itself.
+      def status
+        snapshot = @loop.snapshot(id)
+        at = snapshot&.last_report_at
+        return -1 if at.nil? || at == @reported_at
+
+        @reported_at = at
+        snapshot.last_reason.to_s[/unhealthy\((\d+)\)/, 1].to_i
+      end
+
+      def alive?
+        return true if @pid == ::Process.pid
+
+        @pidfd ? @pidfd.alive? : false
+      end
+
+      # @return [Boolean] whether the supervisor has died; where it has, this process is about to end, if it has not
+      def orphaned?
+        native ? native.orphaned? : false
+      end
+
+      # @param signal [String]
+      # @return [Boolean] false: the process has ended
+      def signal(signal)
+        @pidfd ? @pidfd.signal(signal) : false
+      end
+
+      # The native supervisor reaps.
+      # @return [Boolean]
+      def cleanup
+        !alive?
+      end
+
+      # @api private
+      # In a process that was forked: lets go of what is the supervisor's.
+      def forget
+        @pidfd&.close
+        @reader&.close
+      rescue IOError
+        nil
+      end
+
+      private
+
+      # Karafka's `healthy` and `unhealthy` end here, and so do those of users' own liveness listeners.
+      def write(content)
+        code = content.to_i
+        return false if native.nil? || code.negative?
+
+        code.zero? ? native.healthy : native.unhealthy(code)
+      end
+    end
+  end
+end

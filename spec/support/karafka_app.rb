@@ -1,0 +1,129 @@
+# frozen_string_literal: true
+
+require_relative "kafka_broker"
+require_relative "test_gems"
+
+# A Karafka application with a swarm, in a Ruby process of its own. It says on its standard output what happens, a line
+# each: `EVENT pid details`.
+module KarafkaApp
+  # The versions that the test gems hold for this Ruby.
+  VERSIONS = (RUBY_VERSION < "3.2" ? %w[2.5.0] : %w[2.5.9 2.6.0 2.6.1]).freeze
+
+  # `%<setup>s` is the example's own code, after the app's setup and before `karafka swarm`.
+  PROGRAM = <<~'RUBY'
+    require "etc"
+    $stdout.sync = true
+    gem "karafka", "= #{ENV.fetch("APP_KARAFKA")}"
+    require "karafka"
+    require "swarm_native/karafka" unless ENV["APP_PLAIN"]
+    SwarmNative.logger = nil
+
+    def say(*words) = $stdout.syswrite("#{words.join(" ")}\n")
+
+    class Consumer < Karafka::BaseConsumer
+      def consume
+        messages.each { |message| say "consumed", Process.pid, message.raw_payload }
+      end
+    end
+
+    class App < Karafka::App
+      setup do |config|
+        config.kafka = {
+          "bootstrap.servers": ENV.fetch("APP_SERVERS"), "session.timeout.ms": 6000, "heartbeat.interval.ms": 300,
+          "auto.offset.reset": "earliest"
+        }
+        config.client_id = "spec"
+        config.shutdown_timeout = 5_000
+        config.max_wait_time = 200
+        config.swarm.nodes = Integer(ENV.fetch("APP_NODES"))
+        config.respond_to?(:group_id=) ? config.group_id = ENV.fetch("APP_GROUP") : config.consumer_group = "g"
+        config.logger = Logger.new(File::NULL)
+      end
+      routes.draw { topic(ENV.fetch("APP_TOPIC")) { consumer Consumer } }
+    end
+
+    EVENTS = %w[app.supervising app.running app.quieting app.quiet app.stopping app.stopped app.terminated
+                swarm.manager.before_fork swarm.manager.after_fork swarm.node.after_fork swarm.manager.stopping
+                swarm.manager.terminating error.occurred process.notice_signal]
+    EVENTS.each do |name|
+      Karafka.monitor.subscribe(name) do |event|
+        payload = event.payload
+        details = [payload[:signal], payload[:status], payload[:type], payload[:error]&.message, payload[:node]&.id]
+        say name, Process.pid, details.compact.join(",")
+      end
+    end
+    fetching = false
+    Karafka.monitor.subscribe("connection.listener.before_fetch_loop") do
+      say "fetching", Process.pid, Karafka::App.config.swarm.node.id unless fetching
+      fetching = true
+    end
+    unless ENV["APP_PLAIN"]
+      SwarmNative::Event::NAMES.each do |name|
+        Karafka.monitor.subscribe("swarm_native.#{name}") do |event|
+          say "native.#{name}", event[:pid].to_i, event[:reason], event[:message].inspect
+        end
+      end
+    end
+
+    %<setup>s
+
+    ENV["KARAFKA_BOOT_FILE"] = "false"
+    ARGV.replace(["swarm", *ARGV])
+    Karafka::Cli.start
+  RUBY
+
+  # The app while it runs.
+  class Running
+    attr_reader :process
+
+    def initialize(process)
+      @process = process
+    end
+
+    def pid = process.pid
+    def out = process.out
+    def signal(name) = process.signal(name)
+    def wait_for(...) = process.wait_for(...)
+
+    # @return [Array<String>] the lines so far that begin with this word
+    def lines(word) = out.lines(chomp: true).select { |line| line.start_with?("#{word} ") }
+
+    # The pids of the nodes that have begun to fetch, in order.
+    def fetching = lines("fetching").map { |line| line.split[1].to_i }
+
+    # Waits until as many nodes have ever begun to fetch.
+    # @return [Array<Integer>]
+    def wait_until_fetching(count, deadline = 20)
+      WaitUntil.wait_until(deadline, "#{count} nodes that fetch") { fetching.then { |pids| pids if pids.size >= count } }
+    end
+
+    def children(of = pid)
+      File.read("/proc/#{of}/task/#{of}/children").split.map(&:to_i)
+    rescue Errno::ENOENT, Errno::ESRCH
+      []
+    end
+  end
+
+  # @param setup [String] Ruby code that runs before `karafka swarm`
+  # @param plain [Boolean] without the drop-in
+  # @yieldparam app [Running]
+  # @return [RubyProcess::Result]
+  def run_karafka(setup = "", version: KarafkaApp::VERSIONS.last, nodes: 1, topic: new_topic(partitions: 2), plain: false,
+                  env: {}, deadline: 45, **options, &block)
+    env = { "APP_KARAFKA" => version, "APP_NODES" => nodes.to_s, "APP_TOPIC" => topic, "APP_SERVERS" => bootstrap_servers,
+            "APP_GROUP" => "group-#{topic}", "APP_PLAIN" => ("1" if plain), "KARAFKA_ENV" => "production",
+            **test_gems_env, **env }
+    run_ruby(PROGRAM.sub("%<setup>s") { setup }, env: env, deadline: deadline, **options) do |process|
+      block.call(Running.new(process))
+    end
+  end
+
+  # Has `count` messages produced to `topic`.
+  def produce(topic, count, prefix = "message")
+    producer = open_producer
+    count.times { |number| producer.produce(topic: topic, payload: "#{prefix}-#{number}", partition: number % 2) }
+    producer.flush(10)
+  end
+end
+
+RSpec.configure { |config| config.include KarafkaApp, :karafka }
