@@ -58,7 +58,8 @@ module SwarmNative
 
         def details(event)
           { event: event, pid: event.pid, reason: event.reason, exit_status: event.exit_status,
-            duration: event.duration, restart_in: event.restart_in, message: event.to_s }
+            duration: event.duration, restart_in: event.restart_in, memory: event.memory,
+            diagnosis: event.diagnosis, message: event.to_s }
         end
       end
     end
