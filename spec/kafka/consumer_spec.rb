@@ -24,7 +24,7 @@ RSpec.describe "SwarmNative::Kafka::Consumer", :kafka do
   end
 
   describe "#poll_batch" do
-    it "gives what is there, up to max, in the order of the partition", :gc_stress do
+    it "gives what is there, up to max, in the order of the partition" do
       consumer = open_consumer(topic_with("a", "b", "c"))
       expect(take(consumer, 2).map(&:payload)).to eq %w[a b]
       batch = consumer.poll_batch(10, 10)
@@ -115,7 +115,7 @@ RSpec.describe "SwarmNative::Kafka::Consumer", :kafka do
   end
 
   describe "a batch" do
-    it "is an Enumerable with an index", :gc_stress do
+    it "is an Enumerable with an index" do
       consumer = open_consumer(topic_with("a", "b", "c"), "fetch.min.bytes": 100, "fetch.wait.max.ms": 2000)
       batch = nil
       wait_until(15, "messages") { !(batch = consumer.poll_batch(3, 0.1)).empty? }

@@ -22,7 +22,7 @@ RSpec.describe "SwarmNative::Kafka::Producer", :kafka do
     Process.clock_gettime(Process::CLOCK_MONOTONIC) - start
   end
 
-  it "delivers a message and says where", :gc_stress do
+  it "delivers a message and says where" do
     topic = new_topic
     producer = open_producer
     delivery = producer.produce(topic: topic, payload: "first")
@@ -33,7 +33,7 @@ RSpec.describe "SwarmNative::Kafka::Producer", :kafka do
     expect(producer.close).to eq({})
   end
 
-  it "carries bytes, keys, headers and timestamps as they are", :gc_stress do
+  it "carries bytes, keys, headers and timestamps as they are" do
     topic = new_topic(partitions: 2)
     bytes = (0..255).map(&:chr).join.b
     open_producer.produce(topic: topic, payload: bytes, key: bytes, partition: 1, timestamp: 1_700_000_000_123,

@@ -10,10 +10,12 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
+static PID: AtomicU32 = AtomicU32::new(0);
 static COUNTING: Once = Once::new();
 
 extern "C" fn in_the_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    PID.store(std::process::id(), Ordering::Relaxed);
 }
 
 /// The process that made a handle.
@@ -27,11 +29,12 @@ impl Origin {
     /// This process.
     pub fn here() -> Self {
         COUNTING.call_once(|| {
-            // SAFETY: the handler adds to an atomic, which is allowed in a forked child.
+            // SAFETY: the handler asks for the pid and writes two atomics, which is allowed in a forked child.
             let failed = unsafe { libc::pthread_atfork(None, None, Some(in_the_child)) };
             assert_eq!(failed, 0, "pthread_atfork: out of memory");
+            PID.store(std::process::id(), Ordering::Relaxed);
         });
-        Self { pid: std::process::id(), generation: GENERATION.load(Ordering::Relaxed) }
+        Self { pid: PID.load(Ordering::Relaxed), generation: GENERATION.load(Ordering::Relaxed) }
     }
 
     /// True in the process that made it, false in every other one.

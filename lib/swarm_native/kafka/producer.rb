@@ -27,9 +27,7 @@ module SwarmNative
       #   raises at once, nil waits without end
       # @raise [ConfigurationError] names every property that is unknown or has a value that cannot be
       def self.new(config = {}, queue_timeout: 60.0, **more)
-        native_open(config.to_h.merge(more), Kafka.made_at).tap do |producer|
-          producer.instance_variable_set(:@queue_timeout, queue_timeout)
-        end
+        native_open(config.to_h.merge(more), Kafka.made_at, queue_timeout)
       end
 
       # Queues a message and returns at once, unless the queue is full.
@@ -45,7 +43,7 @@ module SwarmNative
       # @raise [ClosedHandle] the producer is closed
       def produce(topic:, payload: nil, key: nil, partition: nil, headers: nil, timestamp: nil)
         timestamp = (timestamp.to_r * 1000).floor if timestamp.is_a?(Time)
-        native_produce(topic, payload, key, partition, headers, timestamp, @queue_timeout)
+        native_produce(topic, payload, key, partition, headers, timestamp)
       end
 
       # Sends what is queued without waiting for `linger.ms`, and waits for the answers.

@@ -27,20 +27,29 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Producer {
     handle: Handle<producer::Producer>,
     name: String,
+    /// Seconds that a full queue is waited for.
+    queue_timeout: Option<f64>,
 }
 
 /// Header names and values, copied.
 type Headers = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 impl Producer {
-    fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String) -> Result<Value, Error> {
+    fn open(
+        ruby: &Ruby,
+        class: RClass,
+        properties: RHash,
+        made_at: String,
+        queue_timeout: Option<f64>,
+    ) -> Result<Value, Error> {
+        convert::deadline(ruby, queue_timeout)?;
         let config = super::config::config(ruby, properties)?;
         let handle = Handle::open(ruby, "SwarmNative::Kafka::Producer", made_at, move |lease| {
             producer::Producer::new(config, lease)
         })?;
         super::exit::remember_producer(handle.door());
         let name = handle.enter(ruby)?.name();
-        Ok(ruby.obj_wrap_as(Self { handle, name }, class).as_value())
+        Ok(ruby.obj_wrap_as(Self { handle, name, queue_timeout }, class).as_value())
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a message consists of, from a Ruby method with keywords")]
@@ -53,7 +62,6 @@ impl Producer {
         partition: Option<i32>,
         headers: Option<Value>,
         timestamp: Option<i64>,
-        timeout: Option<f64>,
     ) -> Result<Delivery, Error> {
         let headers = headers.map(|given| headers_of(ruby, given)).transpose()?.unwrap_or_default();
         let visit = this.handle.enter(ruby)?;
@@ -86,7 +94,7 @@ impl Producer {
         }
 
         // The queue is full. Other threads may change the Strings while this one waits, so they are copied.
-        let deadline = convert::deadline(ruby, timeout)?;
+        let deadline = convert::deadline(ruby, this.queue_timeout)?;
         // SAFETY: copied at once.
         let (payload, key) =
             unsafe { (payload.map(|payload| payload.as_slice().to_vec()), key.map(|key| key.as_slice().to_vec())) };
@@ -232,8 +240,8 @@ fn not_headers(ruby: &Ruby, found: Value) -> Error {
 pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     let class = kafka.define_class("Producer", ruby.class_object())?;
     class.undef_default_alloc_func();
-    class.define_singleton_method("native_open", method!(open, 2))?;
-    class.define_private_method("native_produce", method!(Producer::produce, 7))?;
+    class.define_singleton_method("native_open", method!(open, 3))?;
+    class.define_private_method("native_produce", method!(Producer::produce, 6))?;
     class.define_private_method("native_flush", method!(Producer::flush, 1))?;
     class.define_private_method("native_close", method!(Producer::close, 1))?;
     class.define_private_method("native_purge", method!(Producer::purge, 0))?;
@@ -242,6 +250,12 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     class.define_method("name", method!(Producer::name, 0))
 }
 
-fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String) -> Result<Value, Error> {
-    Producer::open(ruby, class, properties, made_at)
+fn open(
+    ruby: &Ruby,
+    class: RClass,
+    properties: RHash,
+    made_at: String,
+    queue_timeout: Option<f64>,
+) -> Result<Value, Error> {
+    Producer::open(ruby, class, properties, made_at, queue_timeout)
 }
