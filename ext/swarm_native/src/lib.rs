@@ -13,6 +13,7 @@ mod gvl;
 mod kafka;
 mod log;
 mod pidfd;
+mod settings;
 mod signal_name;
 mod supervisor;
 

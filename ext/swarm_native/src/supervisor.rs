@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use magnus::value::ReprValue;
-use magnus::{Error, Module, Object, RArray, RHash, Ruby, Symbol, Value, function, method};
+use magnus::{Error, Module, Object, RArray, RHash, Ruby, Value, function, method};
 use nix::sys::signal::Signal;
 use swarm_core::exit_status::ExitStatus;
 use swarm_core::fleet::{Event, Fleet};
@@ -23,10 +23,10 @@ use swarm_core::os::cgroup::OomKills;
 use swarm_core::os::diagnosis::Diagnosis;
 use swarm_core::os::reactor::{Happened, Reactor};
 use swarm_core::os::wake::Wake;
-use swarm_core::policy::{self, Policy, Told};
+use swarm_core::policy::Told;
 use swarm_core::report::Words;
 
-use crate::{error, gvl};
+use crate::{error, gvl, settings};
 
 #[magnus::wrap(class = "SwarmNative::Supervisor::Core", free_immediately, size)]
 struct Core {
@@ -70,7 +70,7 @@ impl Said {
 
 impl Core {
     fn new(ruby: &Ruby, settings: RHash) -> Result<Self, Error> {
-        let policy = read_policy(ruby, settings)?;
+        let policy = settings::read(ruby, settings)?;
         let wake = Wake::new().map_err(|errno| error::errno(ruby, errno, "making the supervisor's eventfd"))?;
         Ok(Self {
             wake: Arc::new(wake),
@@ -418,15 +418,6 @@ impl Core {
         hash.aset(ruby.to_symbol("warmup"), policy.warmup())?;
         Ok(hash)
     }
-
-    /// Every setting there is: name, default, what is allowed, why.
-    fn describe_settings(ruby: &Ruby) -> Result<RArray, Error> {
-        let array = ruby.ary_new();
-        for setting in Policy::settings() {
-            array.push((setting.name, setting.default, setting.allowed, setting.reason))?;
-        }
-        Ok(array)
-    }
 }
 
 const KILLED: ExitStatus = ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false };
@@ -435,37 +426,6 @@ fn log(notice: &Notice) {
     let exit = notice.exit.map(|exit| exit.to_string());
     let reason = notice.reason.map(|reason| reason.to_string());
     tracing::info!(node = notice.node, pid = notice.pid, reason, exit, message = notice.what.name());
-}
-
-fn read_policy(ruby: &Ruby, settings: RHash) -> Result<Policy, Error> {
-    let mut given: Vec<(String, policy::Value)> = Vec::new();
-    settings.foreach(|name: Value, value: Value| {
-        given.push((name.to_string(), read_value(value)));
-        Ok(magnus::r_hash::ForEach::Continue)
-    })?;
-    Policy::from_settings(given.iter().map(|(name, value)| (name.as_str(), value.clone()))).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|problem| format!("- {problem}")).collect();
-        error::raise(ruby, "ConfigurationError", format!("these settings cannot be:\n{}", lines.join("\n")))
-    })
-}
-
-fn read_value(value: Value) -> policy::Value {
-    use magnus::{Float, Integer, RString};
-    if value.is_nil() {
-        policy::Value::Nil
-    } else if let Some(number) = Integer::from_value(value) {
-        number.to_i64().map_or_else(|_| policy::Value::Other(value.inspect()), policy::Value::Integer)
-    } else if let Some(number) = Float::from_value(value) {
-        policy::Value::Float(number.to_f64())
-    } else if Symbol::from_value(value).is_some() || RString::from_value(value).is_some() {
-        policy::Value::Word(value.to_string())
-    } else if value.is_kind_of(Ruby::get_with(value).class_true_class()) {
-        policy::Value::Bool(true)
-    } else if value.is_kind_of(Ruby::get_with(value).class_false_class()) {
-        policy::Value::Bool(false)
-    } else {
-        policy::Value::Other(value.inspect())
-    }
 }
 
 /// A node as it is now; times as seconds from now, below 0 in the past.
@@ -495,7 +455,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let supervisor = error::swarm_native(ruby)?.define_class("Supervisor", ruby.class_object())?;
     let core = supervisor.define_class("Core", ruby.class_object())?;
     core.define_singleton_method("new", function!(Core::new, 1))?;
-    core.define_singleton_method("settings", function!(Core::describe_settings, 0))?;
+    core.define_singleton_method("settings", function!(settings::describe, 0))?;
     core.define_method("start", method!(Core::start, 0))?;
     core.define_method("close", method!(Core::close, 0))?;
     core.define_method("wait", method!(Core::wait, 0))?;
