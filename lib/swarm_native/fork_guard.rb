@@ -126,6 +126,7 @@ module SwarmNative
       # Called by the library before a fork beside live handles that the user wants all the same.
       def before_fork_anyway(refusal)
         Refusal.warn_once(refusal) if refusal
+      ensure
         Rdkafka.disarm_in_children
       end
     end

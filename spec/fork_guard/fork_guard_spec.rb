@@ -162,4 +162,143 @@ RSpec.describe "SwarmNative::ForkGuard" do
     expect(lines(result))
       .to eq ["Some::Producer (made at app.rb:1) cannot be made here: this thread is about to fork; make it afterwards"]
   end
+
+  it "refuses Process.daemon while a handle is live, and allows it afterwards" do
+    result = run_ruby(<<~'RUBY')
+      lease = SwarmNative::ForkGuard::Lease.take("Some::Producer", "", "")
+      parent = Process.pid
+      begin
+        Process.daemon(true, true)
+      rescue SwarmNative::ForkRefused
+        $stdout.syswrite("refused\n")
+      end
+      $stdout.syswrite("#{Process.pid == parent}\n")
+      lease.release
+      reader, writer = IO.pipe
+      fork do
+        Process.daemon(true, true)
+        SwarmNative::ForkGuard::Lease.take("Some::Producer", "", "").release
+        writer.puts(SwarmNative::ForkGuard.safe?)
+        exit!
+      end
+      writer.close
+      puts reader.read
+    RUBY
+    expect(lines(result)).to eq %w[refused true true]
+  end
+
+  it "can be set to warn, once for each place that forks, and to nothing" do
+    result = run_ruby(<<~'RUBY')
+      above = Module.new do
+        def _fork
+          super
+        end
+      end
+      Process.singleton_class.prepend(above)
+      lease = SwarmNative::ForkGuard::Lease.take("Some::Producer", "p-1", "app.rb:3")
+      SwarmNative::ForkGuard.mode = :warn
+      3.times do
+        Process.wait(fork { exit!(0) })
+      end
+      Process.wait(Process.fork { exit!(0) }); IO.popen("-") { |io| exit!(0) unless io }
+      SwarmNative::ForkGuard.mode = :off
+      Process.wait(fork { exit!(0) })
+      SwarmNative::ForkGuard.mode = :raise
+      begin
+        fork { exit!(0) }
+      rescue SwarmNative::ForkRefused
+        puts "refused"
+      end
+    RUBY
+    expect(lines(result)).to eq %w[refused]
+    warnings = result.err.lines.grep(/unsafe fork/)
+    expect(warnings.map { |line| line[/\(forked at (.*)\)/, 1] }).to eq %w[example.rb:10 example.rb:12]
+    expect(warnings).to all include("1 librdkafka handle is live: Some::Producer p-1 (made at app.rb:3).")
+  end
+
+  it "is bypassed by one thread, for one block, and not by the children" do
+    result = run_ruby(<<~'RUBY')
+      lease = SwarmNative::ForkGuard::Lease.take("Some::Producer", "", "")
+      refused = lambda do
+        Process.wait(fork { exit!(0) })
+        false
+      rescue SwarmNative::ForkRefused
+        true
+      end
+      SwarmNative::ForkGuard.bypass do
+        puts refused.call, Thread.new(&refused).value, Fiber.new(&refused).resume
+        SwarmNative::ForkGuard.bypass { puts refused.call }
+        puts refused.call
+        Process.wait(fork { SwarmNative::ForkGuard::Lease.take("A", "", "").then { |own| exit!(refused.call ? 9 : 1) } })
+        puts $?.exitstatus
+      end
+      puts refused.call
+      begin
+        SwarmNative::ForkGuard.bypass { raise "out" }
+      rescue RuntimeError
+        puts refused.call
+      end
+      puts SwarmNative::ForkGuard.bypass { 42 }
+    RUBY
+    expect(lines(result)).to eq %w[false true false false false 9 true true 42]
+  end
+
+  it "tells what is live, without a fork" do
+    result = run_ruby(<<~'RUBY')
+      guard = SwarmNative::ForkGuard
+      p guard.safe?, guard.live_handles, guard.check!
+      lease = guard::Lease.take("Some::Producer", "p-1", "app.rb:3")
+      handle = guard.live_handles.first
+      p guard.safe?, handle.class_name, handle.name, handle.made_at, handle.phase, handle.origin
+      p (Time.now - handle.since).between?(0, 60), handle.to_s, handle.frozen?
+      begin
+        guard.mode = :off
+        guard.check!
+      rescue SwarmNative::ForkRefused => e
+        p e.handles == [handle.to_s]
+      end
+    RUBY
+    expect(lines(result)).to eq ["true", "[]", "nil", "false", '"Some::Producer"', '"p-1"', '"app.rb:3"', ":open", "nil",
+                                 "true", '"Some::Producer p-1 (made at app.rb:3)"', "true", "true"]
+  end
+
+  it "refuses settings that cannot be, and says what can" do
+    guard = SwarmNative::ForkGuard
+    expect { guard.mode = :loud }.to raise_error(ArgumentError, "mode must be :raise, :warn or :off, not :loud")
+    expect { guard.mode = "raise" }.to raise_error(ArgumentError, /not "raise"/)
+    [-1, Float::NAN, -Float::INFINITY].each do |seconds|
+      expect { guard.gate_timeout = seconds }.to raise_error(ArgumentError, /must be 0 or more seconds, not (-1|NaN|-inf)/)
+    end
+    expect { guard.gate_timeout = nil }.to raise_error(TypeError)
+    expect([guard.mode, guard.gate_timeout]).to eq [:raise, 1.0]
+  end
+
+  it "works in any Ractor" do
+    result = run_ruby(<<~'RUBY')
+      ractor = Ractor.new { [IO.popen("echo a", &:read), Process.wait2(fork { exit!(6) })[1].exitstatus] }
+      p ractor.respond_to?(:value) ? ractor.value : ractor.take
+    RUBY
+    expect(lines(result)).to eq ['["a\\n", 6]']
+  end
+
+  it "is prepended once, however often it is loaded, and leaves hooks above and below alone" do
+    result = run_ruby(<<~'RUBY', library: nil)
+      $seen = []
+      hook = ->(name) { Module.new { define_method(:_fork) { $seen << name; super() } } }
+      Process.singleton_class.prepend(hook.call("below"))
+      require "swarm_native"
+      Process.singleton_class.prepend(hook.call("above"))
+      load $LOADED_FEATURES.grep(/fork_guard\.rb\z/).first
+      Process.wait(fork { exit!(0) })
+      p $seen, Process.singleton_class.ancestors.count(SwarmNative::ForkGuard::ProcessHook)
+      lease = SwarmNative::ForkGuard::Lease.take("Some::Producer", "", "")
+      begin
+        fork { exit!(0) }
+      rescue SwarmNative::ForkRefused
+        p $seen
+      end
+    RUBY
+    # A refusal comes before the hooks below have begun anything.
+    expect(lines(result)).to eq ['["above", "below"]', "1", '["above", "below", "above"]']
+  end
 end

@@ -35,7 +35,7 @@ module SwarmNative
 
       # @return [String] as it stands in the message of a {ForkRefused}
       def to_s
-        text = +class_name
+        text = String.new(class_name)
         text << " " << name unless name.empty?
         text << " (made at " << made_at << ")" if made_at
         text << " (" << origin << ")" if origin

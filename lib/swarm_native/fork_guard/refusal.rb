@@ -34,7 +34,8 @@ module SwarmNative
 
           @warned[place] = true
           text = "#{refusal.message.sub('fork refused:', 'unsafe fork:')} (forked at #{place})"
-          SwarmNative.respond_to?(:logger) ? SwarmNative.logger.warn(text) : Kernel.warn(text)
+          logger = SwarmNative.logger if SwarmNative.respond_to?(:logger)
+          logger ? logger.warn(text) : Kernel.warn(text)
         end
 
         private
