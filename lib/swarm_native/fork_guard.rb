@@ -102,6 +102,11 @@ module SwarmNative
 
       private
 
+      # The line outside of this gem, and of the bindings, that is running.
+      def place
+        Core.place
+      end
+
       # Called by the library: whether this thread is inside {bypass}.
       def bypassed?
         Thread.current.thread_variable_get(BYPASS) == Process.pid

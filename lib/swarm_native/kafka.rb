@@ -12,7 +12,6 @@ module SwarmNative
     # How long a process that exits still gives handles that nobody has closed.
     EXIT_TIME = 1.0
 
-
     class << self
       # @return [Boolean] false where the gem was built without Kafka
       def available?
@@ -21,13 +20,9 @@ module SwarmNative
 
       # @private the user's line that calls into the gem, as "file:line"
       def made_at
-        location = caller_locations(2, 20)&.find { |frame| !frame.absolute_path.to_s.start_with?(LIBRARY) }
-        location ? "#{location.path}:#{location.lineno}" : ""
+        ForkGuard.send(:place)
       end
     end
-
-    LIBRARY = "#{File.dirname(__dir__)}/swarm_native"
-    private_constant :LIBRARY
   end
 end
 

@@ -48,7 +48,7 @@ RSpec.describe "SwarmNative::ForkGuard and a hidden librdkafka" do
         function = ->(name) { Fiddle::Function.new(hidden["hidden_#{name}"], [], Fiddle::TYPE_VOID) }
         # A thread of Ruby's may have any name.
         odd = Thread.new { Thread.current.name = "rdk:main"; sleep }
-        wait_until { File.read("/proc/self/task/#{odd.native_thread_id}/comm") == "rdk:main\n" }
+        wait_until { odd.stop? && File.read("/proc/self/task/#{odd.native_thread_id}/comm") == "rdk:main\n" }
         Process.wait(fork { exit!(0) })
         3.times do
           function.call("open").call

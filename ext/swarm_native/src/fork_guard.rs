@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use swarm_core::fork_gate::{Permit, gate};
 use swarm_core::os::{librdkafka, wake::Wake};
 
-use crate::{error, fork_hooks, fork_lease, gvl};
+use crate::{error, fork_hooks, fork_lease, fork_place, gvl};
 
 /// `ForkGuard.mode`, as the index into Ruby's list of modes.
 static MODE: AtomicU8 = AtomicU8::new(RAISE);
@@ -238,6 +238,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     core.define_singleton_method("mode_index", function!(mode_index, 0))?;
     core.define_singleton_method("mode_index=", function!(set_mode_index, 1))?;
     core.define_singleton_method("count_bypass", function!(count_bypass, 1))?;
+    core.define_singleton_method("place", function!(fork_place::place, 0))?;
     core.define_singleton_method("own_handles", function!(own_handles, 0))?;
     core.define_singleton_method("live_copies", function!(live_copies, 0))?;
     core.define_singleton_method("librdkafka_threads", function!(librdkafka_threads, 0))?;

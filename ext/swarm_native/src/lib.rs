@@ -8,6 +8,7 @@ mod error;
 mod fork_guard;
 mod fork_hooks;
 mod fork_lease;
+mod fork_place;
 mod gvl;
 #[cfg(feature = "kafka")]
 mod kafka;

@@ -6,15 +6,13 @@ module SwarmNative
     #
     # All their handles are held by an `Rdkafka::NativeKafka`, which every use, `close` and finaliser goes through.
     module Rdkafka
-      # Files of the gems that make handles for others; the line before them is the one that a person looks for.
-      INSIDE = %r{/lib/(?:rdkafka|waterdrop|karafka|karafka-core|racecar|swarm_native)(?:/|\.rb\z)}.freeze
       OWNERS = %i[Producer Consumer Admin].freeze
-      private_constant :INSIDE, :OWNERS
+      private_constant :OWNERS
 
       # Remembers who made a handle, and where.
       module Places
         def initialize(...)
-          Rdkafka.stamp(self, Rdkafka.place)
+          Rdkafka.stamp(self)
           super
         end
       end
@@ -92,18 +90,13 @@ module SwarmNative
           end
         end
 
+        # Says of a handle that is being made whose it is, where it is made and when.
         # @api private
-        def stamp(handle, place)
+        def stamp(handle)
+          place = Core.place
           handle.instance_variable_set(:@swarm_native_pid, Process.pid)
-          handle.instance_variable_set(:@swarm_native_made_at, place)
+          handle.instance_variable_set(:@swarm_native_made_at, place) unless place.empty?
           handle.instance_variable_set(:@swarm_native_since, Time.now)
-        end
-
-        # The line that makes a handle, seen from its constructor.
-        # @api private
-        def place
-          frame = caller_locations(3).find { |location| !location.path.match?(INSIDE) }
-          "#{frame.path}:#{frame.lineno}" if frame
         end
 
         # @api private
@@ -166,9 +159,9 @@ module SwarmNative
         end
 
         def live_handle(native, owner, phase)
-          maker = owner&.instance_variable_defined?(:@swarm_native_made_at) ? owner : native
           LiveHandle.new(class_name: (owner || native).class.name, name: name_of(native, owner), phase: phase,
-                         made_at: maker.instance_variable_get(:@swarm_native_made_at),
+                         made_at: (owner || native).instance_variable_get(:@swarm_native_made_at) ||
+                                  native.instance_variable_get(:@swarm_native_made_at),
                          since: native.instance_variable_get(:@swarm_native_since))
         end
 

@@ -3,7 +3,7 @@
 # What a forked child does today with a handle that it inherits, without the guard: for each binding, each kind of handle
 # and each thing that a child may do with it.
 #
-#   GEM_PATH=tmp/test-gems/...: ruby bench/fork_today.rb [CHILDREN]
+#   GEM_PATH=tmp/test-gems/...: ruby bench/fork_guard/today.rb [CHILDREN]
 #
 # Each case runs in a process that loads the binding alone. The figures in docs/fork_safety.md come from here.
 
