@@ -85,6 +85,21 @@ module SwarmNative
         end
       end
 
+      # Closes what can be closed and opened again, and runs the block, which forks. Producers of this gem deliver what they
+      # have queued and are opened again by their next use in this process; producers of WaterDrop are disconnected, which
+      # they do by themselves as well. Anything else that is live refuses the fork as always, before any is disturbed.
+      #
+      # @param timeout [Numeric] seconds that delivering may take, of all producers together
+      # @yield with nothing live
+      # @return what the block returns
+      # @raise [ForkRefused] something is live that cannot be closed, or was not in time
+      # @example
+      #   pid = SwarmNative::ForkGuard.quiesce { fork { work } }
+      def quiesce(timeout: 10.0)
+        Quiesce.run(Float(timeout))
+        yield
+      end
+
       # What stands in the way of a fork now.
       #
       # @return [Array<LiveHandle>] ours, those of other bindings by their Ruby objects where there are such, and the rest

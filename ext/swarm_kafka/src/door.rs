@@ -73,6 +73,18 @@ impl<T> Door<T> {
         target
     }
 
+    /// Lets visitors in again, to a new handle. False, and the handle is dropped, where one is there.
+    pub fn reopen(&self, target: T) -> bool {
+        let mut state = self.state();
+        if state.target.is_some() {
+            drop(state);
+            drop(target);
+            return false;
+        }
+        state.target = Some(Arc::new(target));
+        true
+    }
+
     /// True after `close`.
     pub fn is_closed(&self) -> bool {
         self.state().target.is_none()
@@ -117,6 +129,16 @@ impl<T> Drop for Visit<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_door_that_was_closed_can_be_opened_to_another_handle() {
+        let door = Door::new(1);
+        assert!(!door.reopen(2));
+        assert_eq!(*door.enter().ok().unwrap(), 1);
+        door.close();
+        assert!(door.reopen(3));
+        assert_eq!(*door.enter().ok().unwrap(), 3);
+    }
 
     #[test]
     fn closing_wakes_who_waits_and_leaves_the_handle_to_the_closer_alone() {

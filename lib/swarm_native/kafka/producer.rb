@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require_relative "rest"
+
 module SwarmNative
   module Kafka
     # Sends messages. Thread-safe.
@@ -19,6 +21,7 @@ module SwarmNative
     # @!method name
     #   @return [String] librdkafka's name of it
     class Producer
+      prepend Rest
       private_class_method :native_open
 
       # @param config [Hash] librdkafka's own property names, as symbols or strings, with Strings, Symbols, numbers,
@@ -27,7 +30,9 @@ module SwarmNative
       #   raises at once, nil waits without end
       # @raise [ConfigurationError] names every property that is unknown or has a value that cannot be
       def self.new(config = {}, queue_timeout: 60.0, **more)
-        native_open(config.to_h.merge(more), Kafka.made_at, queue_timeout)
+        config = config.to_h.merge(more)
+        made_at = Kafka.made_at
+        native_open(config, made_at, queue_timeout).tap { |producer| producer.send(:remember, config, made_at) }
       end
 
       # Queues a message and returns at once, unless the queue is full.
@@ -44,6 +49,8 @@ module SwarmNative
       def produce(topic:, payload: nil, key: nil, partition: nil, headers: nil, timestamp: nil)
         timestamp = (timestamp.to_r * 1000).floor if timestamp.is_a?(Time)
         native_produce(topic, payload, key, partition, headers, timestamp)
+      rescue ClosedHandle
+        wake_up ? retry : raise
       end
 
       # Sends what is queued without waiting for `linger.ms`, and waits for the answers.

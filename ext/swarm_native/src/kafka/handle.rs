@@ -21,13 +21,36 @@ pub struct Handle<T: Send + Sync + 'static> {
 }
 
 impl<T: Send + Sync + 'static> Handle<T> {
-    /// Makes the native handle, without the GVL: librdkafka starts its threads meanwhile.
+    /// Makes a handle.
     pub fn open(
         ruby: &Ruby,
         class: &'static str,
         made_at: String,
         make: impl FnOnce(Lease) -> Result<T, OpenError>,
     ) -> Result<Self, Error> {
+        let target = Self::make(ruby, class, made_at, make)?;
+        Ok(Self { class, door: Local::new(Arc::new(Door::new(target))) })
+    }
+
+    /// Makes the native handle anew, after `close` has ended. False where somebody else has.
+    pub fn reopen(
+        &self,
+        ruby: &Ruby,
+        made_at: String,
+        make: impl FnOnce(Lease) -> Result<T, OpenError>,
+    ) -> Result<bool, Error> {
+        self.check_here(ruby)?;
+        let target = Self::make(ruby, self.class, made_at, make)?;
+        Ok(self.door.reopen(target))
+    }
+
+    /// Makes the native handle, without the GVL: librdkafka starts its threads meanwhile.
+    fn make(
+        ruby: &Ruby,
+        class: &'static str,
+        made_at: String,
+        make: impl FnOnce(Lease) -> Result<T, OpenError>,
+    ) -> Result<T, Error> {
         let wake = new_wake(ruby)?;
         let lease = fork_lease::lease(ruby, fork_gate::Handle { class, name: String::new(), made_at })?;
         let mut make = Some(move || make(lease));
@@ -35,8 +58,7 @@ impl<T: Send + Sync + 'static> Handle<T> {
             wake.clear();
             let made = without_gvl(&wake, || make.take().map(|make| make()));
             if let Some(Some(made)) = made {
-                let target = made.map_err(|failed| super::error::not_opened(ruby, &failed))?;
-                return Ok(Self { class, door: Local::new(Arc::new(Door::new(target))) });
+                return made.map_err(|failed| super::error::not_opened(ruby, &failed));
             }
             check_interrupts(ruby)?;
         }

@@ -1,6 +1,6 @@
 //! `Kafka::Producer`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use magnus::{
@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(5);
 #[magnus::wrap(class = "SwarmNative::Kafka::Producer", free_immediately, size)]
 pub struct Producer {
     handle: Handle<producer::Producer>,
-    name: String,
+    name: Mutex<String>,
     /// Seconds that a full queue is waited for.
     queue_timeout: Option<f64>,
 }
@@ -49,7 +49,7 @@ impl Producer {
         })?;
         super::exit::remember_producer(handle.door());
         let name = handle.enter(ruby)?.name();
-        Ok(ruby.obj_wrap_as(Self { handle, name, queue_timeout }, class).as_value())
+        Ok(ruby.obj_wrap_as(Self { handle, name: Mutex::new(name), queue_timeout }, class).as_value())
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a message consists of, from a Ruby method with keywords")]
@@ -162,8 +162,17 @@ impl Producer {
         Ok(())
     }
 
-    fn name(&self) -> &str {
-        &self.name
+    fn name(&self) -> String {
+        self.name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes the native handle anew, after `close`.
+    fn reopen(ruby: &Ruby, this: &Self, properties: RHash, made_at: String) -> Result<bool, Error> {
+        let config = super::config::config(ruby, properties)?;
+        let reopened = this.handle.reopen(ruby, made_at, move |lease| producer::Producer::new(config, lease))?;
+        let name = this.handle.enter(ruby)?.name();
+        *this.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
+        Ok(reopened)
     }
 }
 
@@ -244,6 +253,7 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     class.define_private_method("native_produce", method!(Producer::produce, 6))?;
     class.define_private_method("native_flush", method!(Producer::flush, 1))?;
     class.define_private_method("native_close", method!(Producer::close, 1))?;
+    class.define_private_method("native_reopen", method!(Producer::reopen, 2))?;
     class.define_private_method("native_purge", method!(Producer::purge, 0))?;
     class.define_method("closed?", method!(Producer::is_closed, 0))?;
     class.define_method("queue_size", method!(Producer::queue_size, 0))?;
