@@ -17,6 +17,7 @@ module SwarmNative
       def call(node)
         Signals.put_back(@loop.others)
         @loop.faces.each { |face| face&.forget unless face&.id == node.id }
+        @loop.probes.close
         @loop.face(node.id).native = node
         @node = node
         watch_boot

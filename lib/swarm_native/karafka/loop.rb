@@ -1,7 +1,9 @@
 # frozen_string_literal: true
 
 require_relative "child"
+require_relative "live_handles"
 require_relative "policy"
+require_relative "probes"
 
 module SwarmNative
   module Karafka
@@ -18,6 +20,8 @@ module SwarmNative
       attr_reader :child
       # @return [Hash] what was trapped before the swarm began, of signals beyond Traps::SIGNALS
       attr_reader :others
+      # @return [Probes]
+      attr_reader :probes
       # @return [Array<String>] the signals that came before Karafka's handlers stood
       attr_reader :early
 
@@ -31,7 +35,9 @@ module SwarmNative
         @owner = ::Process.pid
         @driver = Thread.current
         @early = [].freeze
-        @joined = @over = false
+        @joined = @over = @begun = false
+        @live_handles = LiveHandles.new
+        @probes = Probes.new
         @child = Child.new(self)
         on(*Event::NAMES) { |event| Events.publish(self, event) }
         on(:stopped) { @over = true }
@@ -43,8 +49,10 @@ module SwarmNative
         @running = true
         Traps.install(self)
         @others = Signals.beyond(Traps::SIGNALS)
+        @live_handles.disconnect
         @core.start
         run_for(0.1) until begun?
+        @begun = true
         return unless @refused
 
         finish
@@ -53,7 +61,8 @@ module SwarmNative
 
       # Does what there is to do, for so many seconds or until it is nudged.
       def run_for(seconds)
-        deadline = now + seconds
+        @live_handles.waiting.each { |id, generation| fork_node(@core, id, generation, @child) }
+        deadline = now + (@live_handles.none? ? seconds : [seconds, LiveHandles::RETRY].min)
         while (todo = @core.wait_within([deadline - now, 0].max))
           todo.is_a?(Array) ? fork_node(@core, *todo.drop(1), @child) : tell(event_of(todo))
         end
@@ -137,14 +146,41 @@ module SwarmNative
       end
 
       def fork_node(core, id, generation, work)
-        return super unless core.nodes[id][:state] == :forking
+        unless core.nodes[id][:state] == :forking
+          @live_handles.forget(id)
+          return
+        end
 
+        handles = @begun ? @live_handles.before_restart(id, generation) { |refused| tell_refusal(id, refused) } : :safe
+        case handles
+        when :wait then nil
+        when :safe then fork_and_tell(id) { super }
+        when :anyway
+          tell(Event.new(name: :error, node_id: id, message: "forked beside a live librdkafka handle, which had not gone " \
+                                                             "within #{LiveHandles::PATIENCE} s"))
+          ForkGuard.bypass { fork_and_tell(id) { super } }
+        end
+      end
+
+      def tell_refusal(id, refused)
+        tell(Event.new(name: :error, node_id: id, error: refused, message: "fork waits: #{refused.message}"))
+      end
+
+      def fork_and_tell(id)
         face = face(id)
         pid = face.pid
         payload = { caller: manager, node: face }
         ::Karafka.monitor.instrument("swarm.manager.before_fork", payload)
-        super
+        yield
         ::Karafka.monitor.instrument("swarm.manager.after_fork", payload) unless face.pid == pid
+      end
+
+      # Only the first start is given up for a refused fork, be it the first of its slot or not.
+      def fork_failed(core, id, generation, error)
+        return super unless @begun
+
+        core.not_forked(id, generation)
+        tell(Event.new(name: :error, node_id: id, message: "fork failed: #{error.message} (#{error.class})", error: error))
       end
 
       # Interrupts are let through: threads that other gems start when they see a fork (ffi does) would inherit that they

@@ -52,6 +52,7 @@ module SwarmNative
       # Karafka's handlers stand, the app is supervised: what came before is done now.
       def first
         @first_done = true
+        native.probes.find
         native.early.each do |signal|
           Thread.new do
             process.send(:notice_signal, :"SIG#{signal}")

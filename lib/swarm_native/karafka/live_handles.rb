@@ -1,0 +1,62 @@
+# frozen_string_literal: true
+
+module SwarmNative
+  module Karafka
+    # The fork guard, without an outage. Karafka closes its own producer before it forks; an app whose supervisor holds
+    # others runs all the same, since they are disconnected before each fork and connect again by themselves.
+    #
+    # What stays live all the same is an error at the first start. At a restart it is told, tried again, and forked
+    # beside in the end: a slot that stays empty is worse.
+    #
+    # @api private
+    class LiveHandles
+      # For how long the restart of a node waits.
+      PATIENCE = 5.0
+      # How often it is tried meanwhile.
+      RETRY = 0.5
+
+      def initialize
+        @waiting = {}
+      end
+
+      # Before a restart. Disconnects what can be.
+      # @return [Symbol] `:safe`, `:wait`, or `:anyway`: the patience is over
+      # @yieldparam refused [ForkRefused] the first time that this restart has to wait
+      def before_restart(id, generation)
+        since, = @waiting[id]
+        disconnect
+        ForkGuard.check! if ForkGuard.mode == :raise
+        @waiting.delete(id)
+        :safe
+      rescue ForkRefused => e
+        yield e unless since
+        @waiting[id] = [since || now, generation]
+        return :wait if now - @waiting[id].first < PATIENCE
+
+        @waiting.delete(id)
+        :anyway
+      end
+
+      # The restarts that wait, as [id, generation].
+      def waiting = @waiting.map { |id, (_, generation)| [id, generation] }
+
+      def none? = @waiting.empty?
+
+      # The swarm stops, or has become smaller.
+      def forget(id) = @waiting.delete(id)
+
+      # WaterDrop's producers that nobody uses at this moment and that hold nothing unsent.
+      def disconnect
+        return if ForkGuard.safe?
+
+        ObjectSpace.each_object(::WaterDrop::Producer) do |producer|
+          producer.disconnect if producer.respond_to?(:disconnect)
+        end
+      end
+
+      private
+
+      def now = ::Process.clock_gettime(::Process::CLOCK_MONOTONIC)
+    end
+  end
+end
