@@ -18,6 +18,7 @@ Gem::Specification.new do |spec|
   spec.bindir = "exe"
   spec.executables = Dir.children(File.join(__dir__, "exe")).sort if Dir.exist?(File.join(__dir__, "exe"))
   spec.require_paths = ["lib"]
-  spec.extensions = ["ext/swarm_native/Cargo.toml"]
+  # The first builds nothing: it says what the second will miss.
+  spec.extensions = ["ext/preflight/extconf.rb", "ext/swarm_native/Cargo.toml"]
   spec.metadata = { "cargo_crate_name" => "swarm_native", "rubygems_mfa_required" => "true" }
 end
