@@ -98,7 +98,7 @@ class SpecQueue
   end
 
   def count(outcome, file, status)
-    result = JSON.parse(File.read(file))
+    result = JSON.parse(File.read(file, encoding: Encoding::UTF_8))
     summary = result.fetch("summary")
     outcome.failed = summary.fetch("failure_count") + summary.fetch("errors_outside_of_examples_count")
     outcome.skipped = summary.fetch("pending_count")

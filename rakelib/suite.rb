@@ -5,10 +5,13 @@ require_relative "private_gem"
 require_relative "spec_queue"
 require_relative "../spec/support/test_gems"
 
-# All that `bin/test` checks, in order, with one count at the end. A step that fails does not keep the later ones from
-# running, except for the build, without which there is nothing to test.
+# All that `bin/test` checks, with one count at the end. A step that fails does not keep the later ones from running;
+# only without the installed gem there is nothing to test.
 class Suite
   ROOT = PrivateGem::ROOT
+
+  # Long enough to compile librdkafka on a slow machine.
+  STEP_DEADLINE = "1200"
 
   def initialize(out = $stdout)
     @out = out
@@ -107,7 +110,8 @@ class Suite
 
   def capture(*command)
     environment = command.first.is_a?(Hash) ? command.shift : {}
-    Open3.capture2e({ "CARGO_TERM_COLOR" => "never", **environment }, *command, chdir: ROOT)
+    environment = { "CARGO_TERM_COLOR" => "never", **environment }
+    Open3.capture2e(environment, "timeout", "--kill-after=10", STEP_DEADLINE, *command, chdir: ROOT)
   end
 
   def report(outcome)

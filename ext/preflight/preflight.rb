@@ -64,7 +64,7 @@ class Preflight
 
   def missing
     @missing ||= [compiler, c_library, linker, make, ruby_headers, cargo, libclang,
-                  *(features.empty? ? [] : openssl), (sasl if features.include?("gssapi"))].compact
+                  *(features.empty? ? [] : [cxx, *openssl]), (sasl if features.include?("gssapi"))].compact
   end
 
   def list_of(missing)
@@ -83,6 +83,12 @@ class Preflight
     return if !found?(cc) || run(*cc.shellsplit, "-E", "-include", "stdio.h", "-x", "c", File::NULL)
 
     Missing.new("the C library's headers", "libc6-dev")
+  end
+
+  # librdkafka's configure asks for it, though nothing in C++ is built.
+  def cxx
+    program = @env.fetch("CXX", "c++")
+    Missing.new("a C++ compiler, \"#{program}\"", "g++") unless found?(program)
   end
 
   # RubyGems links with the compiler that built Ruby.
