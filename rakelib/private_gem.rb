@@ -21,11 +21,14 @@ module PrivateGem
   class << self
     # Installs the gem unless the very same one is there.
     def ensure_installed
-      FileUtils.mkdir_p(HOME)
-      File.open(File.join(HOME, "lock"), File::RDWR | File::CREAT) do |lock|
-        lock.flock(File::LOCK_EX)
-        install unless File.exist?(STAMP) && File.read(STAMP) == fingerprint
-      end
+      return if current?
+
+      with_lock(File::LOCK_EX) { install unless current? }
+    end
+
+    # The gem stays as it is while the block runs: another run in the same tree would pull it from under the specs.
+    def in_use(&block)
+      with_lock(File::LOCK_SH, &block)
     end
 
     # First of all places where RubyGems looks; the empty end stands for Ruby's own gems.
@@ -52,14 +55,31 @@ module PrivateGem
 
     private
 
+    def with_lock(kind)
+      FileUtils.mkdir_p(HOME)
+      File.open(File.join(HOME, "lock"), File::RDWR | File::CREAT) do |lock|
+        unless lock.flock(kind | File::LOCK_NB)
+          warn "Another run in this folder uses the gem that is to be replaced: waiting for its end ..."
+          lock.flock(kind)
+        end
+        yield
+      end
+    end
+
+    def current?
+      File.exist?(STAMP) && File.read(STAMP) == fingerprint
+    end
+
     def install
       FileUtils.rm_f(STAMP)
-      current = fingerprint
+      packed = fingerprint
       warn "Building the gem (the first time it takes about two minutes) ..."
       file = build(File.join(HOME, "pkg"))
+      # RubyGems does not replace a file of the same version there.
+      FileUtils.rm_rf(File.join(HOME, "cache"))
       run(sharing_cargo, "install", "--local", "--force", "--no-document", "--install-dir", HOME,
           "--bindir", File.join(HOME, "bin"), file)
-      File.write(STAMP, current)
+      File.write(STAMP, packed)
     end
 
     # With SPEC_PLAIN_INSTALL cargo builds where and how RubyGems tells it to, as for any user.

@@ -83,9 +83,10 @@ class SpecQueue
   end
 
   def run_process(job, scratch)
-    pid = spawn(job.environment(scratch), RbConfig.ruby, "-rrspec/core", "-e", "exit RSpec::Core::Runner.run(ARGV)", "--",
-                "--format", "progress", "--format", "json", "--out", File.join(scratch, "result.json"), *job.arguments,
-                chdir: @root, pgroup: true, in: File::NULL, %i[out err] => [File.join(scratch, "output"), "w"])
+    rspec = [RbConfig.ruby, "-rrspec/core", "-e", "exit RSpec::Core::Runner.run(ARGV)", "--"]
+    formats = ["--format", "progress", "--format", "json", "--out", File.join(scratch, "result.json")]
+    pid = spawn(job.environment(scratch), *rspec, *formats, *job.arguments, chdir: @root, pgroup: true,
+                in: File::NULL, %i[out err] => [File.join(scratch, "output"), "w"])
     table = ProcessTable.new(pid, scratch)
     @lock.synchronize { @running[pid] = table }
     waiter = Process.detach(pid)
@@ -109,7 +110,8 @@ class SpecQueue
       outcome.failures << "#{example.fetch('file_path').delete_prefix('./')}:#{example.fetch('line_number')} " \
                           "#{example.fetch('full_description')}"
     end
-    fail_whole(outcome, "ended with: #{status}") if outcome.failed.zero? && !(status.respond_to?(:success?) && status.success?)
+    ended_well = status.is_a?(Process::Status) && status.success?
+    fail_whole(outcome, "ended with: #{status}") unless ended_well || outcome.failed.positive?
   rescue Errno::ENOENT, JSON::ParserError
     fail_whole(outcome, "gave no result: #{status}")
   end

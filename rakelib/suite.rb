@@ -23,7 +23,7 @@ class Suite
   # rustfmt and clippy count only when they find something.
   def lint
     check("cargo fmt --check", "cargo", "fmt", "--all", "--check")
-    check("cargo clippy", "cargo", "clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings")
+    check("cargo clippy", *%w[cargo clippy --release --workspace --all-targets --locked -- -D warnings])
   end
 
   # @return [Boolean]
@@ -54,7 +54,8 @@ class Suite
   def specs(targets = [])
     jobs = targets.map { |target| SpecQueue::Job.new(relative(target), !ENV["SPEC_GC_STRESS"].nil?) }
     jobs = all_jobs if jobs.empty?
-    outcomes = SpecQueue.new(ROOT, File.join(ROOT, "tmp", "spec_times.json")).run(jobs) { |outcome| report(outcome) }
+    queue = SpecQueue.new(ROOT, File.join(ROOT, "tmp", "spec_times.json"))
+    outcomes = PrivateGem.in_use { queue.run(jobs) { |outcome| report(outcome) } }
     outcomes.each do |outcome|
       @passed += outcome.passed
       @failed += outcome.failed
