@@ -18,24 +18,6 @@ module SwarmNative
         const_defined?(:MockCluster, false)
       end
 
-      # @private true in a fiber that must not wait by itself, because a scheduler waits for all
-      def scheduled?
-        !Fiber.current_scheduler.nil?
-      end
-
-      # @private runs a call that waits. Under a fiber scheduler a thread does, and the fiber waits for the thread
-      def wait(&call)
-        return call.call unless scheduled?
-
-        thread = Thread.new(&call)
-        thread.report_on_exception = false
-        begin
-          thread.value
-        ensure
-          thread.kill
-        end
-      end
-
       # @private the user's line that calls into the gem, as "file:line"
       def made_at
         ForkGuard.send(:place)
@@ -51,7 +33,8 @@ if SwarmNative::Kafka.available?
   require_relative "kafka/producer"
   require_relative "kafka/batch"
   require_relative "kafka/consumer"
-  require_relative "kafka/embedded_broker"
+  # For tests and demos. What it needs of Ruby's library takes a megabyte of memory.
+  SwarmNative::Kafka.autoload(:EmbeddedBroker, File.join(__dir__, "kafka", "embedded_broker"))
 
   # Registered when the gem is loaded, so that it runs after the blocks of those who use it.
   at_exit do

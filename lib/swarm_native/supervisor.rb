@@ -4,7 +4,6 @@ require_relative "event"
 require_relative "logger"
 require_relative "node"
 require_relative "traps"
-require_relative "turnstile"
 
 module SwarmNative
   # Forks nodes, watches them, and replaces, stops and reaps them. It sleeps until something happens.
@@ -90,7 +89,7 @@ module SwarmNative
       raise ArgumentError, "run needs a block: the work of a node" unless work
       raise Error, "this supervisor runs already" if @running
 
-      Turnstile.send(:paused) { supervise(work) }
+      supervise(work)
       raise_outcome(*@core.outcome)
       self
     end
@@ -219,15 +218,36 @@ module SwarmNative
     end
 
     def fork_and_adopt(core, id, generation, work)
-      return unless core.prepare(id, generation)
-      # Ruby forgets at a fork what is pending, in the parent too: let it come, and fork another time.
-      return core.not_forked(id, generation) if Thread.pending_interrupt?
+      interruption = nil
+      begin
+        return unless core.prepare(id, generation)
+        # Ruby forgets at a fork what is pending, in the parent too: let it come, and fork another time.
+        return core.not_forked(id, generation) if Thread.pending_interrupt?
 
-      pid = fork_or_leave(id) { be_node(core, id, work) }
-      core.forked(pid)
-    rescue StandardError => e
-      fork_failed(core, id, generation, e)
-      reap(pid) if pid
+        begin
+          pid = fork_or_leave(id) { be_node(core, id, work) }
+        rescue Exception => e # rubocop:disable Lint/RescueException -- it is raised again
+          # What Thread#raise brings may come with the return of the fork, and then there is a child all the same.
+          pid = core.last_child
+          interruption = e if pid || came_from_elsewhere?(e)
+          raise unless pid
+        end
+        core.forked(pid)
+      rescue StandardError => e
+        fork_failed(core, id, generation, e) unless interruption.equal?(e)
+        reap(pid) if pid
+      ensure
+        core.not_forked(id, generation) unless pid
+      end
+      raise interruption if interruption
+    end
+
+    # A fork that fails raises the kernel's errors or ours, and a hook of another gem raises in its own file. What is
+    # raised in the midst of this file came by Thread#raise.
+    def came_from_elsewhere?(error)
+      return false if error.is_a?(SystemCallError) || error.is_a?(Error)
+
+      error.backtrace_locations&.first&.absolute_path&.start_with?(__dir__) || false
     end
 
     # A `Process._fork` hook of another gem may raise in the child. The exception then arrives here, in the child, which
@@ -242,8 +262,12 @@ module SwarmNative
       end
     end
 
+    # Interrupts are let through meanwhile: a thread that another gem's hook starts in the child inherits what holds them
+    # back, and could then be neither ended nor timed out.
     # @return [Integer] the pid of a new process that runs the block and ends
-    def fork_process(_id, &child) = Process.fork(&child)
+    def fork_process(_id, &child)
+      Thread.handle_interrupt(Object => :immediate) { Process.fork(&child) }
+    end
 
     # A child that could not be taken in leaves by itself, since nobody tells it to go.
     def reap(pid)
@@ -273,7 +297,7 @@ module SwarmNative
       Traps.hand_over(node)
       core.release_signals
       node.connect(*(core.wait_for_go or exit!(1)))
-      Thread.handle_interrupt(Object => :immediate) { work_and_leave(node, work, core.settings, born) }
+      work_and_leave(node, work, core.settings, born)
     end
 
     def work_and_leave(node, work, settings, born)

@@ -223,6 +223,52 @@ RSpec.describe SwarmNative::Supervisor, "forks" do
     expect(result.out).to eq("at_exit node\ntrue: 4\nfalse: 4\nat_exit supervisor\n")
   end
 
+  it "nodes in which threads of another gem's hook can be ended and timed out" do
+    result = run_swarm(<<~'RUBY')
+      require "timeout"
+      module Restarting
+        def _fork
+          super.tap { |pid| $thread = Thread.new { Timeout.timeout(0.1) { sleep } } if pid.zero? }
+        end
+      end
+      Process.singleton_class.prepend(Restarting)
+      swarm = supervisor
+      swarm.on(:node_ready) { swarm.stop }
+      swarm.run do |node|
+        $thread.report_on_exception = false
+        $thread.join
+      rescue Timeout::Error => e
+        puts e.class
+        Thread.new { sleep } # for the process to end at its exit
+        WORK.call(node)
+      end
+    RUBY
+    expect(result.out).to eq("Timeout::Error\n")
+    expect(result).to be_success
+  end
+
+  it "and keeps a child whose fork returned with an exception that was raised at the thread" do
+    result = run_swarm(<<~'RUBY')
+      # The exception comes at the first moment after the fork at which Ruby code can be interrupted.
+      module Raising
+        def _fork
+          super.tap { |pid| Thread.current.raise(ArgumentError, "from elsewhere") if pid.positive? }
+        end
+      end
+      Process.singleton_class.prepend(Raising)
+      swarm = supervisor
+      told = record(swarm)
+      begin
+        swarm.run(&WORK)
+      rescue ArgumentError => e
+        puts e.message, children
+      end
+      puts told.map(&:name).inspect
+    RUBY
+    expect(result.out.lines.first(2).join).to eq("from elsewhere\n0\n")
+    expect(result.out.lines.last).to start_with("[:node_started").and end_with(":node_exited, :stopped]\n")
+  end
+
   it "without losing an exception that is raised at its thread meanwhile" do
     result = run_swarm(<<~'RUBY', deadline: 60)
       delivered = 0

@@ -16,4 +16,3 @@ pub mod os;
 pub mod policy;
 pub mod report;
 pub mod signal_name;
-pub mod turnstile;

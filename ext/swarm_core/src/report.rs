@@ -5,6 +5,9 @@
 //! thread. A newline inside a text travels as [`NEWLINE`]. A line may arrive in pieces, and many lines at once. Nobody
 //! answers, so a node never waits for its supervisor.
 
+/// The word of a process's first line, which has its pid. It is for a parent that has lost the pid; others pass it over.
+pub const BORN: &str = "born";
+
 /// What stands for a newline inside a text: ASCII's record separator.
 pub const NEWLINE: char = '\u{1e}';
 
@@ -64,6 +67,7 @@ fn read_line(line: &[u8], report: &mut Report, words: &mut Vec<Words>) {
     let text = || text.replace(NEWLINE, "\n");
     match word {
         "ready" => report.ready = true,
+        BORN => {}
         "died" => words.push(Words::Died(text())),
         "trace" => words.push(Words::Trace(text())),
         code => match code.parse::<u32>() {

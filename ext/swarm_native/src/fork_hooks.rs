@@ -8,7 +8,7 @@
 use std::ffi::c_int;
 
 use magnus::rb_sys::{AsRawValue, FromRawValue, protect};
-use magnus::{Error, Module, RHash, RModule, RString, Ruby, Value, method};
+use magnus::{Error, Module, RHash, RModule, RString, Ruby, TryConvert, Value, method};
 use swarm_core::fork_gate::{gate, renew_after_fork};
 use swarm_core::os::fork::{self, ForkUnderWay, Reserved};
 
@@ -33,7 +33,10 @@ fn guarded_fork(ruby: &Ruby, args: &[Value]) -> Result<Value, Error> {
 }
 
 fn hooked_fork(ruby: &Ruby, _process: Value) -> Result<Value, Error> {
-    guarded_fork(ruby, &[])
+    fork::note_child(None);
+    let forked = guarded_fork(ruby, &[]);
+    fork::note_child(forked.as_ref().ok().and_then(|pid| i32::try_convert(*pid).ok()));
+    forked
 }
 
 fn hooked_daemon(ruby: &Ruby, _process: Value, args: &[Value]) -> Result<Value, Error> {

@@ -17,7 +17,6 @@ mod pidfd;
 mod settings;
 mod signal_name;
 mod supervisor;
-mod turnstile;
 
 use magnus::{Error, Ruby};
 
@@ -30,7 +29,6 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     #[cfg(feature = "kafka")]
     kafka::init(ruby)?;
     pidfd::init(ruby)?;
-    turnstile::init(ruby)?;
     Ok(())
 }
 

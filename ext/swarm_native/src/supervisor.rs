@@ -21,6 +21,7 @@ use swarm_core::notice::{Notice, Reason, What};
 use swarm_core::os::birth::{Birth, Newborn};
 use swarm_core::os::cgroup::OomKills;
 use swarm_core::os::diagnosis::Diagnosis;
+use swarm_core::os::fork;
 use swarm_core::os::reactor::{Happened, Reactor};
 use swarm_core::os::wake::Wake;
 use swarm_core::policy::Told;
@@ -258,6 +259,7 @@ impl Core {
             .reactor(ruby, |reactor| reactor.prepare(who))?
             .map_err(|errno| error::errno(ruby, errno, &format!("making the pipes of node {id}")))?;
         this.birth.replace(Some(birth));
+        fork::note_child(None);
         Ok(true)
     }
 
@@ -277,6 +279,11 @@ impl Core {
             birth.failed();
         }
         this.step(ruby, Event::ForkFailed(Who { id, generation }))
+    }
+
+    /// The child that this thread's last fork gave, whether or not Ruby code has heard of it.
+    fn last_child(&self) -> Option<i32> {
+        fork::last_child()
     }
 
     /// In the child, before anything else: closes what is the supervisor's, starts the orphan watch and takes its place
@@ -464,6 +471,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     core.define_method("prepare", method!(Core::prepare, 2))?;
     core.define_method("forked", method!(Core::forked, 1))?;
     core.define_method("not_forked", method!(Core::not_forked, 2))?;
+    core.define_method("last_child", method!(Core::last_child, 0))?;
     core.define_method("born", method!(Core::born, 0))?;
     core.define_method("release_signals", method!(Core::release_signals, 0))?;
     core.define_method("wait_for_go", method!(Core::wait_for_go, 0))?;

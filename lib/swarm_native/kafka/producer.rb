@@ -1,7 +1,6 @@
 # frozen_string_literal: true
 
 require_relative "rest"
-require_relative "transactions"
 
 module SwarmNative
   module Kafka
@@ -22,8 +21,6 @@ module SwarmNative
     # @!method name
     #   @return [String] librdkafka's name of it
     class Producer
-      include Transactions
-
       prepend Rest
       private_class_method :native_open
 
@@ -61,7 +58,7 @@ module SwarmNative
       # @param timeout [Float, nil] seconds; nil is no limit
       # @return [Boolean] true: every message has its answer; false: the time was over
       def flush(timeout = nil)
-        Kafka.wait { native_flush(timeout) }
+        native_flush(timeout)
       end
 
       # Gives up every message that has no answer; their deliveries fail with `:purge_queue` or `:purge_inflight`.
@@ -78,7 +75,7 @@ module SwarmNative
       # @return [Hash{String => Integer}] the topics of messages that were not delivered, with their number; empty when
       #   all were, and when it was closed already
       def close(timeout = 30.0)
-        Kafka.wait { native_close(timeout) } || {}
+        native_close(timeout) || {}
       end
 
       # @return [String]

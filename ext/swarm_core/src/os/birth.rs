@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::pidfd::Pidfd;
 use super::private;
 use super::signals::Held;
 use crate::node::Who;
+use crate::report;
 
 /// A fork that is under way.
 #[derive(Debug)]
@@ -103,10 +104,16 @@ impl Birth {
         }
     }
 
-    /// In the parent, when the fork failed.
+    /// In the parent, when the fork failed, or seems to have: an exception that comes with the return of a fork takes the
+    /// pid with it. The child then finds that nobody says go, and leaves; it is waited for, so that no zombie is left.
     pub fn failed(self) {
         self.ends.each().into_iter().for_each(private::forget);
         self.held.release();
+        let Ends { report_read, report_write, go_read, go_write, supervisor } = self.ends;
+        drop((report_write, go_read, go_write, supervisor));
+        if let Some(child) = pid_of_the_unknown(&report_read) {
+            let _ = retry_on_intr(|| waitid(WaitId::Pid(child), WaitIdOptions::EXITED));
+        }
     }
 
     /// In the child, before anything else. Signals are still held back.
@@ -117,6 +124,9 @@ impl Birth {
         }
         drop((report_read, go_write));
         private::close_all_in_child();
+        let born = format!("{} {}\n", report::BORN, rustix::process::getpid().as_raw_nonzero());
+        // The pipe is new and empty: it takes the line.
+        let _ = rustix::io::write(&report_write, born.as_bytes());
         Newborn {
             reports: report_write,
             go: go_read,
@@ -124,6 +134,18 @@ impl Birth {
             held: self.held,
         }
     }
+}
+
+/// How long a child may take from the fork to its first line, on a machine that is short of everything.
+const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+
+/// The pid that a child has written into its report pipe; none where the pipe ends without, since there is no child.
+fn pid_of_the_unknown(reports: &OwnedFd) -> Option<Pid> {
+    retry_on_intr(|| poll(&mut [PollFd::new(reports, PollFlags::IN)], Some(&PATIENCE))).ok()?;
+    let mut buffer = [0u8; 64];
+    let length = rustix::io::read(reports, &mut buffer).ok()?;
+    let line = std::str::from_utf8(&buffer[..length]).ok()?;
+    Pid::from_raw(line.strip_prefix(report::BORN)?.trim().parse().ok()?)
 }
 
 impl Newborn {

@@ -4,7 +4,7 @@
 //! well make new handles. So the permit lies where `pthread_atfork`'s handlers find it, which run inside fork(2) itself,
 //! on the forking thread, in whatever way the process is forked.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use rustix::io::Errno;
@@ -74,6 +74,21 @@ impl Drop for Reserved {
 /// The permit that was reserved for this fork, if one was.
 pub fn reserved() -> Option<Permit> {
     THIS_THREAD.with(|this| this.reserved.take()).as_ref().and_then(empty)
+}
+
+thread_local! {
+    static LAST_CHILD: Cell<i32> = const { Cell::new(0) };
+}
+
+/// Keeps the pid of the child that this thread has just forked, or that it is about to fork (none).
+pub fn note_child(pid: Option<i32>) {
+    LAST_CHILD.with(|last| last.set(pid.unwrap_or(0)));
+}
+
+/// The pid of the child that this thread's last fork gave. What is raised at the thread may come with the return of the
+/// fork, and then the pid is nowhere else.
+pub fn last_child() -> Option<i32> {
+    LAST_CHILD.with(|last| (last.get() > 0).then_some(last.get()))
 }
 
 /// True while this thread has a permit to fork and has not forked yet: a handle made now would be forked.

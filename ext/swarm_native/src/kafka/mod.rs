@@ -14,7 +14,6 @@ mod handle;
 mod message;
 mod mock_cluster;
 mod producer;
-mod transactions;
 
 use magnus::{Error, Module, Ruby};
 

@@ -1,0 +1,46 @@
+# frozen_string_literal: true
+
+# How often a supervisor that has nothing to do is switched to, against a Ruby process that sleeps.
+
+require_relative "support"
+
+SECONDS = Bench.times(10, 1)
+
+# Of all threads of the process, voluntary or not.
+def self.context_switches(pid)
+  Dir.children("/proc/#{pid}/task").sum do |thread|
+    File.read("/proc/#{pid}/task/#{thread}/status").scan(/ctxt_switches:\s*(\d+)/).sum { |(count)| count.to_i }
+  end
+end
+
+def self.switches_while(seconds, process)
+  before = context_switches(process.pid)
+  sleep seconds
+  context_switches(process.pid) - before
+end
+
+[4, Bench.times(100, 10)].each do |nodes|
+  # Nodes that report now and then would be something to do.
+  swarm = Bench.ruby(<<~RUBY, "-rswarm_native")
+    SwarmNative.logger = nil
+    supervisor = SwarmNative::Supervisor.new(nodes: #{nodes}, report: :manual, report_timeout: 3600)
+    ready = 0
+    supervisor.on(:node_ready) { puts "ready" if (ready += 1) == #{nodes} }
+    trap("USR1") { supervisor.stop }
+    supervisor.run { |node| node.ready; node.wait }
+  RUBY
+  sleeper = Bench.ruby("puts 'ready'; sleep")
+  begin
+    [swarm, sleeper].each { |process| Bench.line(process) }
+    # The start is over once nothing has happened for a second.
+    20.times { break if switches_while(1, swarm).zero? }
+    ours = switches_while(SECONDS, swarm)
+    theirs = switches_while(SECONDS, sleeper)
+    Bench.report("idle supervisor of #{nodes} nodes, #{SECONDS} s", "context switches", ours,
+                 { "Ruby that sleeps" => theirs }, goal: 0)
+  ensure
+    Process.kill(:TERM, swarm.pid)
+    Process.kill(:KILL, sleeper.pid)
+    [swarm, sleeper].each(&:close)
+  end
+end
