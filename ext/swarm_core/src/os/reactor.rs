@@ -46,6 +46,9 @@ const EXIT_INFO_PATIENCE: Duration = Duration::from_millis(10);
 /// the others.
 const REPORT_BYTES: usize = 4096;
 
+/// The kernel counts the milliseconds of a wait in 31 bits, which are 24 days; a node may live longer than that.
+const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
+
 /// How often a node's reports are read when it has ended: a pipe holds 64 KiB.
 const LAST_READS: usize = 16;
 
@@ -205,7 +208,7 @@ impl Reactor {
     /// Returns early, with nothing, when it was woken or a signal came.
     pub fn wait(&mut self, until: Option<Instant>) -> rustix::io::Result<Vec<Happened>> {
         let mut events = Vec::with_capacity(BATCH);
-        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()).min(LONGEST_SLEEP));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match epoll::wait(&self.open.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
             Ok(_) => {}
@@ -420,6 +423,14 @@ mod tests {
         assert_eq!(bench.reactor.signal(other, Signal::SIGKILL), Ok(false));
         process.kill().unwrap();
         process.wait().unwrap();
+    }
+
+    #[test]
+    fn a_deadline_in_a_year_can_be_waited_for() {
+        let mut bench = Bench::new();
+        bench.wake.wake();
+        let in_a_year = Instant::now() + Duration::from_secs(365 * 86_400);
+        assert_eq!(bench.reactor.wait(Some(in_a_year)), Ok(Vec::new()));
     }
 
     #[test]
