@@ -18,6 +18,24 @@ module SwarmNative
         const_defined?(:MockCluster, false)
       end
 
+      # @private true in a fiber that must not wait by itself, because a scheduler waits for all
+      def scheduled?
+        !Fiber.current_scheduler.nil?
+      end
+
+      # @private runs a call that waits. Under a fiber scheduler a thread does, and the fiber waits for the thread
+      def wait(&call)
+        return call.call unless scheduled?
+
+        thread = Thread.new(&call)
+        thread.report_on_exception = false
+        begin
+          thread.value
+        ensure
+          thread.kill
+        end
+      end
+
       # @private the user's line that calls into the gem, as "file:line"
       def made_at
         ForkGuard.send(:place)

@@ -4,6 +4,7 @@ require_relative "event"
 require_relative "logger"
 require_relative "node"
 require_relative "traps"
+require_relative "turnstile"
 
 module SwarmNative
   # Forks nodes, watches them, and replaces, stops and reaps them. It sleeps until something happens.
@@ -89,7 +90,7 @@ module SwarmNative
       raise ArgumentError, "run needs a block: the work of a node" unless work
       raise Error, "this supervisor runs already" if @running
 
-      supervise(work)
+      Turnstile.send(:paused) { supervise(work) }
       raise_outcome(*@core.outcome)
       self
     end

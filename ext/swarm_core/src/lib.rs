@@ -16,3 +16,4 @@ pub mod os;
 pub mod policy;
 pub mod report;
 pub mod signal_name;
+pub mod turnstile;

@@ -1,12 +1,12 @@
 //! One client of librdkafka's: the handle itself, its lease, and its end.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::NonNull;
 
 use swarm_core::fork_gate::Lease;
 
 use crate::config::{Config, ConfigError, OpenError};
-use crate::error::{KafkaError, text};
+use crate::error::{KafkaError, code, text};
 use crate::sys;
 
 /// A live handle. It holds a lease of the fork gate from before librdkafka makes it until its threads have ended.
@@ -20,6 +20,19 @@ pub struct Client {
 unsafe impl Send for Client {}
 // SAFETY: as above.
 unsafe impl Sync for Client {}
+
+/// What OAUTHBEARER identifies a client by.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The token itself.
+    pub value: String,
+    /// When it ends, in milliseconds since 1970.
+    pub expires_at: i64,
+    /// Whom it is for.
+    pub principal: String,
+    /// SASL extensions: names and values in turn.
+    pub extensions: Vec<String>,
+}
 
 /// What a handle is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +78,43 @@ impl Client {
     pub fn name(&self) -> String {
         // SAFETY: the handle lives; the name belongs to it and is copied.
         unsafe { text(sys::rd_kafka_name(self.as_ptr())) }
+    }
+
+    /// Gives librdkafka the OAUTHBEARER token that it has asked for.
+    pub(crate) fn set_token(&self, token: &Token) -> Result<(), KafkaError> {
+        let c_string = |text: &str| {
+            CString::new(text).map_err(|_| KafkaError::with(code::INVALID_ARG, "a token's field holds a NUL byte"))
+        };
+        let (value, principal) = (c_string(&token.value)?, c_string(&token.principal)?);
+        let extensions: Vec<_> = token.extensions.iter().map(|text| c_string(text)).collect::<Result<_, _>>()?;
+        let mut extensions: Vec<_> = extensions.iter().map(|text| text.as_ptr()).collect();
+        let mut reason = [0 as c_char; 512];
+        // SAFETY: the handle lives; the strings end in NUL and are copied; both sizes are the true ones.
+        let code = unsafe {
+            sys::rd_kafka_oauthbearer_set_token(
+                self.as_ptr(),
+                value.as_ptr(),
+                token.expires_at,
+                principal.as_ptr(),
+                extensions.as_mut_ptr(),
+                extensions.len(),
+                reason.as_mut_ptr(),
+                reason.len(),
+            )
+        };
+        if code == code::NO_ERROR {
+            return Ok(());
+        }
+        // SAFETY: librdkafka has filled the buffer.
+        let reason = unsafe { CStr::from_ptr(reason.as_ptr()) }.to_string_lossy().into_owned();
+        Err(KafkaError::with(code, reason))
+    }
+
+    /// Tells librdkafka that there is no token now. It asks again in a while.
+    pub(crate) fn refuse_token(&self, reason: &str) {
+        let reason = CString::new(reason.replace('\0', " ")).expect("no NUL is left");
+        // SAFETY: the handle lives; the string ends in NUL and is copied.
+        unsafe { sys::rd_kafka_oauthbearer_set_token_failure(self.as_ptr(), reason.as_ptr()) };
     }
 
     /// The error after which the handle can no longer be used, once there is one.

@@ -3,21 +3,23 @@
 //! Everything comes out of one queue, in order: messages, rebalances, errors. A poll drains what is there, copies each
 //! message and frees librdkafka's own at once; only when there is nothing does it wait, on a descriptor.
 //!
-//! A rebalance is answered in the poll that finds it, unless somebody wants to hear of it first: then the poll ends,
-//! the listener works, and [`Consumer::acknowledge`] answers. Until then librdkafka gives no partition away.
+//! A rebalance is answered by the poll that finds it, unless somebody wants to hear of it first: then the poll ends,
+//! the listener works, and [`Consumer::acknowledge`] answers. Until then librdkafka gives no partition away. One that
+//! comes behind messages is left to the next poll, so that an application that works its batches off before it polls
+//! again never holds a message of a partition that is somebody else's.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use swarm_core::fork_gate::Lease;
 use swarm_core::os::wake::Wake;
 
 use crate::batch::Batch;
-use crate::client::{Client, Role};
+use crate::client::{Client, Role, Token};
 use crate::config::{Config, ConfigError, OpenError};
 use crate::error::{KafkaError, code, text};
+use crate::offsets::Commits;
 use crate::partitions::{Partition, Partitions};
 use crate::queue::{Event, Kind, Queue, Waited};
 use crate::sys;
@@ -37,58 +39,93 @@ pub enum Polled {
     Messages(Batch),
     /// Nothing is there.
     Nothing,
-    /// A listener has to hear of this, then [`Consumer::acknowledge`].
-    Rebalance(Rebalance),
+    /// Something that the caller wants to hear of.
+    Notice(Notice),
     /// An error that the caller should know.
     Failed(KafkaError),
 }
 
-/// The group gives or takes partitions.
-pub struct Rebalance {
+/// Something that a listener hears of.
+pub enum Notice {
+    /// The listener works, then [`Consumer::acknowledge`] answers. Without a listener it is answered at once, or, when
+    /// there were messages before it, by the next poll: then those have been worked on.
+    Rebalance(Told),
+    /// An error that librdkafka repairs by itself. Without a listener it stands in the log only.
+    Error(KafkaError),
+    /// The end of a partition: topic, partition, offset.
+    End(String, i32, i64),
+    /// Statistics, as JSON.
+    Statistics(String),
+    /// A new OAUTHBEARER token is wanted, for this configuration.
+    Token(String),
+}
+
+/// A set of kinds of notices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants(pub u8);
+
+impl Wants {
+    /// Rebalances.
+    pub const REBALANCE: Self = Self(1);
+    /// Errors that need no answer.
+    pub const ERROR: Self = Self(2);
+    /// Ends of partitions.
+    pub const END: Self = Self(4);
+    /// Statistics.
+    pub const STATISTICS: Self = Self(8);
+}
+
+/// How far the leaving of the group is.
+pub enum Leaving {
+    /// The group is left.
+    Done,
+    /// A listener has to hear of this, then [`Consumer::acknowledge`] answers and the leaving goes on.
+    Rebalance(Told),
+    /// The deadline has passed, or the wait was ended from elsewhere.
+    NotYet,
+}
+
+/// What a listener is told when the group gives or takes partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
     /// True when partitions come, false when they go.
     pub assigned: bool,
     /// The group has given them to somebody else already: it is too late to commit.
     pub lost: bool,
-    cooperative: bool,
-    partitions: Partitions,
+    /// The partitions that come or go.
+    pub partitions: Vec<Partition>,
 }
 
-impl Rebalance {
-    /// The partitions that come or go.
-    pub fn partitions(&self) -> Vec<Partition> {
-        self.partitions.to_vec()
-    }
+/// A rebalance that librdkafka waits for the answer to.
+struct Rebalance {
+    assigned: bool,
+    lost: bool,
+    cooperative: bool,
+    partitions: Partitions,
 }
 
 /// What an earlier poll has left for the next one.
 #[derive(Default)]
 struct Left {
     failed: Option<KafkaError>,
+    notice: Option<Notice>,
     rebalance: Option<Rebalance>,
     /// What the last batch held, for the size of the next.
     messages: usize,
     bytes: usize,
 }
 
-/// A commit under way.
-pub struct CommitId(u64);
-
-/// The queues to which results of commits come. They stay with the consumer, because they must not outlive it, while
-/// who waits may leave it for a moment to run a trap handler.
-#[derive(Default)]
-struct Commits {
-    next_id: u64,
-    queues: HashMap<u64, Arc<Queue>>,
-}
-
 /// A member of a consumer group.
 pub struct Consumer {
     left: Mutex<Left>,
-    listens: AtomicBool,
+    /// What a listener is hearing of.
+    unanswered: Mutex<Option<Rebalance>>,
+    wants: AtomicU8,
+    leaving: OnceLock<Option<Queue>>,
     // The queues go before the client.
-    commits: Mutex<Commits>,
+    pub(crate) commits: Mutex<Commits>,
     queue: Queue,
-    client: Client,
+    pub(crate) client: Client,
 }
 
 /// A poll marks the application as alive, so a long wait polls this often; the least `max.poll.interval.ms` is 1 s.
@@ -97,15 +134,16 @@ const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
 const DRAIN_TIME: Duration = Duration::from_millis(5);
 
 impl Consumer {
-    /// Makes one; `group.id` is needed.
-    pub fn new(config: Config, lease: Lease) -> Result<Self, OpenError> {
+    /// Makes one; `group.id` is needed. `tokens`: a poll tells when an OAUTHBEARER token is wanted.
+    pub fn new(config: Config, tokens: bool, lease: Lease) -> Result<Self, OpenError> {
         if !config.has("group.id") {
             return Err(ConfigError(vec!["group.id: a consumer needs one".into()]).into());
         }
         let events = sys::RD_KAFKA_EVENT_REBALANCE
             | sys::RD_KAFKA_EVENT_ERROR
             | sys::RD_KAFKA_EVENT_STATS
-            | sys::RD_KAFKA_EVENT_OFFSET_COMMIT;
+            | sys::RD_KAFKA_EVENT_OFFSET_COMMIT
+            | if tokens { sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH } else { 0 };
         let client = Client::new(Role::Consumer, config, events, lease)?;
         // SAFETY: the client lives; a consumer with a group.id has a group queue; the reference is ours and goes
         // before the client.
@@ -114,7 +152,15 @@ impl Consumer {
             Queue::own(sys::rd_kafka_queue_get_consumer(client.as_ptr()))
         }
         .map_err(|errno| OpenError::Refused(format!("no descriptor for the consumer's queue: {errno}")))?;
-        Ok(Self { left: Mutex::default(), listens: AtomicBool::new(false), commits: Mutex::default(), queue, client })
+        Ok(Self {
+            left: Mutex::default(),
+            unanswered: Mutex::default(),
+            wants: AtomicU8::new(0),
+            leaving: OnceLock::new(),
+            commits: Mutex::default(),
+            queue,
+            client,
+        })
     }
 
     /// librdkafka's name of it.
@@ -122,9 +168,59 @@ impl Consumer {
         self.client.name()
     }
 
-    /// Whether a poll ends at a rebalance, for a listener to hear of it before it is answered.
-    pub fn listen(&self, listens: bool) {
-        self.listens.store(listens, Ordering::Relaxed);
+    /// What a poll is to tell of; the rest is dealt with here, as [`Notice`] says.
+    pub fn listen(&self, wants: Wants) {
+        self.wants.store(wants.0, Ordering::Relaxed);
+    }
+
+    fn wants(&self, what: Wants) -> bool {
+        self.wants.load(Ordering::Relaxed) & what.0 != 0
+    }
+
+    /// Takes these partitions without a group's doing, each from its offset on: from the committed one where it has
+    /// none.
+    pub fn assign(&self, partitions: &Partitions) -> Result<(), KafkaError> {
+        // SAFETY: the client and the list live.
+        KafkaError::check(unsafe { sys::rd_kafka_assign(self.client.as_ptr(), partitions.as_ptr()) })
+    }
+
+    /// Hands out no more messages of these partitions, or does so again.
+    pub fn pause(&self, partitions: &Partitions, pause: bool) -> Result<(), KafkaError> {
+        // SAFETY: the client and the list live.
+        KafkaError::check(unsafe {
+            if pause {
+                sys::rd_kafka_pause_partitions(self.client.as_ptr(), partitions.as_ptr())
+            } else {
+                sys::rd_kafka_resume_partitions(self.client.as_ptr(), partitions.as_ptr())
+            }
+        })?;
+        partitions.first_error()
+    }
+
+    /// The group's protocol: `EAGER`, `COOPERATIVE` or `NONE`.
+    pub fn rebalance_protocol(&self) -> String {
+        // SAFETY: the client lives; the name is static and is copied.
+        unsafe { text(sys::rd_kafka_rebalance_protocol(self.client.as_ptr())) }
+    }
+
+    /// Answers [`Notice::Token`].
+    pub fn set_token(&self, token: &Token) -> Result<(), KafkaError> {
+        self.client.set_token(token)
+    }
+
+    /// Answers [`Notice::Token`] when there is no token; it is asked for again in a while.
+    pub fn refuse_token(&self, reason: &str) {
+        self.client.refuse_token(reason);
+    }
+
+    /// True once the leaving of the group has begun.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.get().is_some()
+    }
+
+    /// The queue that a poll reads.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     /// Joins the group for these topics; one that begins with `^` is a pattern.
@@ -158,7 +254,7 @@ impl Consumer {
         Ok(self.assigned()?.to_vec())
     }
 
-    fn assigned(&self) -> Result<Partitions, KafkaError> {
+    pub(crate) fn assigned(&self) -> Result<Partitions, KafkaError> {
         let mut list = std::ptr::null_mut();
         // SAFETY: the client lives, and the list that comes out is ours.
         KafkaError::check(unsafe { sys::rd_kafka_assignment(self.client.as_ptr(), &mut list) })?;
@@ -172,127 +268,63 @@ impl Consumer {
         unsafe { sys::rd_kafka_assignment_lost(self.client.as_ptr()) != 0 }
     }
 
-    /// The offset after the last message that was handed out, of each assigned partition.
-    pub fn position(&self) -> Result<Vec<Partition>, KafkaError> {
-        let list = self.assigned()?;
-        // SAFETY: the client and the list live.
-        KafkaError::check(unsafe { sys::rd_kafka_position(self.client.as_ptr(), list.as_ptr()) })?;
-        Ok(list.to_vec())
-    }
-
-    /// The group's committed offsets of the assigned partitions. It asks a broker, and waits up to `timeout`.
-    pub fn committed(&self, timeout: Duration) -> Result<Vec<Partition>, KafkaError> {
-        let list = self.assigned()?;
-        let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the client and the list live.
-        KafkaError::check(unsafe { sys::rd_kafka_committed(self.client.as_ptr(), list.as_ptr(), timeout) })?;
-        Ok(list.to_vec())
-    }
-
-    /// Remembers the offset as the next one to commit, by hand or by `enable.auto.commit`.
-    pub fn store_offset(&self, topic: &str, partition: i32, offset: i64, epoch: i32) -> Result<(), KafkaError> {
-        let mut list = Partitions::default();
-        list.add(topic, partition, Some(offset), epoch)?;
-        // SAFETY: the client and the list live.
-        KafkaError::check(unsafe { sys::rd_kafka_offsets_store(self.client.as_ptr(), list.as_ptr()) })
-            .map_err(|error| list.first_error().err().unwrap_or(error))
-    }
-
-    /// Starts a commit and does not wait for its end. No list: the stored offsets.
-    pub fn commit_later(&self, offsets: Option<&Partitions>) -> Result<(), KafkaError> {
-        let list = offsets.map_or(std::ptr::null_mut(), Partitions::as_ptr);
-        // SAFETY: the client lives, and so does the list if there is one.
-        KafkaError::check(unsafe { sys::rd_kafka_commit(self.client.as_ptr(), list, 1) })
-    }
-
-    /// Starts a commit whose result is asked for by [`Consumer::commit_result`]. No list: the stored offsets.
-    pub fn commit(&self, offsets: Option<&Partitions>) -> Result<CommitId, KafkaError> {
-        let list = offsets.map_or(std::ptr::null_mut(), Partitions::as_ptr);
-        // SAFETY: the client lives; the queue is ours and goes before the client, since `self` keeps both.
-        let queue = unsafe { Queue::own(sys::rd_kafka_queue_new(self.client.as_ptr())) }
-            .map_err(|errno| KafkaError::with(code::TRANSPORT, format!("no descriptor for a commit: {errno}")))?;
-        // SAFETY: client, queue and list live; there is no callback.
-        KafkaError::check(unsafe {
-            sys::rd_kafka_commit_queue(self.client.as_ptr(), list, queue.as_ptr(), None, std::ptr::null_mut())
-        })?;
-        let mut commits = self.commits();
-        commits.next_id += 1;
-        let id = commits.next_id;
-        commits.queues.insert(id, Arc::new(queue));
-        Ok(CommitId(id))
-    }
-
-    /// Waits for the result; `None` at the deadline or when `wake` is woken from elsewhere.
-    pub fn commit_result(
-        &self,
-        id: &CommitId,
-        wake: &Wake,
-        deadline: Option<Instant>,
-    ) -> Option<Result<Vec<Partition>, KafkaError>> {
-        let queue = self.commits().queues.get(&id.0).cloned()?;
-        loop {
-            while let Some(event) = queue.next() {
-                if event.kind() == Kind::Commit {
-                    // SAFETY: the event lives; its list is copied.
-                    let list = unsafe { Partitions::copy(sys::rd_kafka_event_topic_partition_list(event.as_ptr())) };
-                    return Some(match event.code() {
-                        code::NO_ERROR => list.first_error().map(|()| list.to_vec()),
-                        code => Err(KafkaError::of(code)),
-                    });
-                }
-            }
-            if queue.wait(wake, deadline) != Waited::Filled {
-                return None;
-            }
-        }
-    }
-
-    /// Nobody asks for the result any more.
-    pub fn forget_commit(&self, id: CommitId) {
-        self.commits().queues.remove(&id.0);
-    }
-
-    fn commits(&self) -> MutexGuard<'_, Commits> {
-        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn left(&self) -> MutexGuard<'_, Left> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what is there, for at most a few milliseconds, and never waits.
     pub fn poll_now(&self, limits: Limits) -> Polled {
+        // Who polls on has dealt with what a listener was told.
+        if let Err(failed) = self.acknowledge() {
+            return Polled::Failed(failed);
+        }
         let mut left = self.left();
-        if let Some(error) = left.failed.take() {
-            return Polled::Failed(error);
-        }
-        if let Some(rebalance) = left.rebalance.take() {
-            return Polled::Rebalance(rebalance);
-        }
-        let first = self.queue.next();
-        let Some(first) = first else { return Polled::Nothing };
-        let room = left.messages.min(limits.messages);
-        let mut batch = Batch::with_capacity(room, left.bytes.min(limits.bytes));
+        let mut batch = None;
         let until = Instant::now() + DRAIN_TIME;
-        let mut next = Some(first);
-        while let Some(event) = next {
-            self.take(event, &mut batch, &mut left);
-            let stop = left.failed.is_some()
-                || left.rebalance.is_some()
-                || batch.len() >= limits.messages
-                || batch.content_size() >= limits.bytes
-                || (batch.len() % 64 == 63 && Instant::now() > until);
-            next = if stop { None } else { self.queue.next() };
-        }
-        if batch.is_empty() {
-            if let Some(error) = left.failed.take() {
-                return Polled::Failed(error);
+        loop {
+            // What was left comes first; with messages in hand it waits for the next poll.
+            if batch.is_none() {
+                if let Some(error) = left.failed.take() {
+                    return Polled::Failed(error);
+                }
+                if let Some(notice) = left.notice.take() {
+                    return Polled::Notice(notice);
+                }
+                if let Some(rebalance) = left.rebalance.take() {
+                    if self.wants(Wants::REBALANCE) {
+                        return Polled::Notice(Notice::Rebalance(self.tell(rebalance)));
+                    }
+                    left.failed = self.answer(&rebalance).err();
+                    continue;
+                }
             }
-            return left.rebalance.take().map_or(Polled::Nothing, Polled::Rebalance);
+            let Some(event) = self.queue.next() else { break };
+            if event.kind() == Kind::Message {
+                let batch = batch.get_or_insert_with(|| {
+                    Batch::with_capacity(left.messages.min(limits.messages), left.bytes.min(limits.bytes))
+                });
+                left.failed = copy(event, batch).err();
+                if batch.len() >= limits.messages
+                    || batch.content_size() >= limits.bytes
+                    || (batch.len() % 64 == 63 && Instant::now() > until)
+                {
+                    break;
+                }
+            } else {
+                self.look_at(&event, &mut left);
+            }
+            if batch.is_some() && (left.failed.is_some() || left.notice.is_some() || left.rebalance.is_some()) {
+                break;
+            }
         }
-        left.messages = batch.len();
-        left.bytes = batch.content_size();
-        Polled::Messages(batch)
+        match batch {
+            Some(batch) if !batch.is_empty() => {
+                left.messages = batch.len();
+                left.bytes = batch.content_size();
+                Polled::Messages(batch)
+            }
+            _ => left.failed.take().map_or(Polled::Nothing, Polled::Failed),
+        }
     }
 
     /// Waits until something comes and takes it; `Nothing` at the deadline, and when `wake` is woken from
@@ -312,32 +344,10 @@ impl Consumer {
         }
     }
 
-    fn take(&self, mut event: Event, batch: &mut Batch, left: &mut Left) {
+    fn look_at(&self, event: &Event, left: &mut Left) {
         match event.kind() {
-            Kind::Message => {
-                while let Some(message) = event.next_message() {
-                    // SAFETY: the message is live.
-                    match unsafe { sys::message_error(message) } {
-                        code::NO_ERROR => batch.push(message),
-                        code => left.failed = Some(KafkaError::of(code)),
-                    }
-                }
-            }
-            Kind::Rebalance => {
-                let rebalance = self.rebalance(&event);
-                if self.listens.load(Ordering::Relaxed) {
-                    left.rebalance = Some(rebalance);
-                } else {
-                    left.failed = self.acknowledge(&rebalance).err();
-                }
-            }
-            Kind::Error => {
-                let error = event.error();
-                tracing::warn!(target: "librdkafka", name = error.name, fatal = error.fatal, "{}", error.message);
-                if !is_only_news(&error) {
-                    left.failed = Some(about(error, event.partition()));
-                }
-            }
+            Kind::Rebalance => left.rebalance = Some(self.rebalance(event)),
+            Kind::Error => self.look_at_error(event, left),
             Kind::Commit => {
                 let code = event.code();
                 if code != code::NO_ERROR && code != code::NO_OFFSET {
@@ -345,7 +355,28 @@ impl Consumer {
                     tracing::warn!(target: "librdkafka", name = error.name, "a commit failed: {}", error.message);
                 }
             }
-            Kind::Delivery | Kind::Statistics | Kind::Token | Kind::Other => {}
+            Kind::Statistics if self.wants(Wants::STATISTICS) => {
+                left.notice = Some(Notice::Statistics(event.statistics()));
+            }
+            Kind::Token => left.notice = Some(Notice::Token(event.token_config())),
+            Kind::Message | Kind::Delivery | Kind::Statistics | Kind::Other => {}
+        }
+    }
+
+    fn look_at_error(&self, event: &Event, left: &mut Left) {
+        let error = event.error();
+        let partition = event.partition();
+        if error.code == code::PARTITION_EOF {
+            if let (true, Some((topic, number, offset))) = (self.wants(Wants::END), partition) {
+                left.notice = Some(Notice::End(topic, number, offset));
+            }
+            return;
+        }
+        tracing::warn!(target: "librdkafka", name = error.name, fatal = error.fatal, "{}", error.message);
+        if !is_only_news(&error) {
+            left.failed = Some(about(error, partition));
+        } else if self.wants(Wants::ERROR) {
+            left.notice = Some(Notice::Error(error));
         }
     }
 
@@ -367,8 +398,21 @@ impl Consumer {
         }
     }
 
-    /// Answers a rebalance.
-    pub fn acknowledge(&self, rebalance: &Rebalance) -> Result<(), KafkaError> {
+    /// Keeps a rebalance until [`Consumer::acknowledge`], and says what a listener is to be told.
+    fn tell(&self, rebalance: Rebalance) -> Told {
+        let told =
+            Told { assigned: rebalance.assigned, lost: rebalance.lost, partitions: rebalance.partitions.to_vec() };
+        *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner) = Some(rebalance);
+        told
+    }
+
+    /// Answers the rebalance that a listener was told of last; no more than once.
+    pub fn acknowledge(&self) -> Result<(), KafkaError> {
+        let told = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        told.map_or(Ok(()), |rebalance| self.answer(&rebalance))
+    }
+
+    fn answer(&self, rebalance: &Rebalance) -> Result<(), KafkaError> {
         let (rk, list) = (self.client.as_ptr(), rebalance.partitions.as_ptr());
         // SAFETY: the client and the list live; an error that comes out is ours.
         unsafe {
@@ -381,36 +425,68 @@ impl Consumer {
         }
     }
 
+    /// Goes on leaving the group, until it is left, a listener has to hear of something, the deadline passes, or `wake`
+    /// is woken from elsewhere. The first call begins it; from then on a poll brings nothing.
+    pub fn leave(&self, wake: &Wake, deadline: Instant) -> Leaving {
+        // One that nobody has answered holds up the group.
+        let _ = self.acknowledge();
+        if let Some(rebalance) = self.left().rebalance.take() {
+            return Leaving::Rebalance(self.tell(rebalance));
+        }
+        let queue = self.leaving.get_or_init(|| {
+            // SAFETY: the client lives; the queue is ours and goes before the client.
+            let queue = unsafe { Queue::own(sys::rd_kafka_queue_new(self.client.as_ptr())) }.ok()?;
+            // SAFETY: the client and the queue live.
+            let begun =
+                unsafe { KafkaError::take(sys::rd_kafka_consumer_close_queue(self.client.as_ptr(), queue.as_ptr())) };
+            begun.ok().map(|()| queue)
+        });
+        // Without a queue, or with a client that is broken for good, there is nothing to wait for.
+        let Some(queue) = queue else { return Leaving::Done };
+        loop {
+            while let Some(event) = queue.next() {
+                if event.kind() == Kind::Rebalance {
+                    return Leaving::Rebalance(self.tell(self.rebalance(&event)));
+                }
+            }
+            // SAFETY: the client lives.
+            if unsafe { sys::rd_kafka_consumer_closed(self.client.as_ptr()) } != 0 {
+                return Leaving::Done;
+            }
+            // That it is closed may come without an event.
+            let slice = Instant::now() + Duration::from_millis(20);
+            if queue.wait(wake, Some(deadline.min(slice))) == Waited::Woken || deadline <= Instant::now() {
+                return Leaving::NotYet;
+            }
+        }
+    }
+
     /// Leaves the group, committing what `enable.auto.commit` promises, until the deadline; false when it has passed.
     /// The handle itself ends with the drop.
     pub fn finish(&self, deadline: Instant) -> bool {
-        // SAFETY: the client lives; the queue is ours and goes before the client.
-        let Ok(queue) = (unsafe { Queue::own(sys::rd_kafka_queue_new(self.client.as_ptr())) }) else {
-            return false;
-        };
-        // SAFETY: the client and the queue live. An error (it is closed already, or broken for good) leaves nothing to
-        // wait for.
-        if unsafe { KafkaError::take(sys::rd_kafka_consumer_close_queue(self.client.as_ptr(), queue.as_ptr())) }
-            .is_err()
-        {
-            return true;
-        }
-        // SAFETY: the client lives.
-        while unsafe { sys::rd_kafka_consumer_closed(self.client.as_ptr()) } == 0 {
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            if remaining.is_zero() {
-                return false;
-            }
-            let slice = i32::try_from(remaining.as_millis().clamp(1, 100)).expect("a short slice");
-            if let Some(event) = queue.next_within(slice) {
-                if event.kind() == Kind::Rebalance {
-                    // One that fails leaves a group that is being left anyway.
-                    let _ = self.acknowledge(&self.rebalance(&event));
-                }
+        let Ok(never) = Wake::new() else { return false };
+        loop {
+            match self.leave(&never, deadline) {
+                Leaving::Done => return true,
+                // One that fails leaves a group that is being left anyway.
+                Leaving::Rebalance(_) => drop(self.acknowledge()),
+                Leaving::NotYet if deadline <= Instant::now() => return false,
+                Leaving::NotYet => {}
             }
         }
-        true
     }
+}
+
+/// Copies the message of an event, and frees librdkafka's own.
+fn copy(mut event: Event, batch: &mut Batch) -> Result<(), KafkaError> {
+    while let Some(message) = event.next_message() {
+        // SAFETY: the message is live.
+        match unsafe { sys::message_error(message) } {
+            code::NO_ERROR => batch.push(message),
+            code => return Err(KafkaError::of(code)),
+        }
+    }
+    Ok(())
 }
 
 /// Errors that librdkafka repairs by itself, by trying again.
@@ -418,9 +494,9 @@ fn is_only_news(error: &KafkaError) -> bool {
     !error.fatal && matches!(error.code, code::TRANSPORT | code::RESOLVE | code::ALL_BROKERS_DOWN)
 }
 
-fn about(error: KafkaError, partition: Option<(String, i32)>) -> KafkaError {
+fn about(error: KafkaError, partition: Option<(String, i32, i64)>) -> KafkaError {
     match partition {
-        Some((topic, number)) if number >= 0 => {
+        Some((topic, number, _)) if number >= 0 => {
             KafkaError { message: format!("{topic}/{number}: {}", error.message), ..error }
         }
         _ => error,

@@ -28,6 +28,12 @@ pub struct Visit<'a, T> {
     wake: Option<Arc<Wake>>,
 }
 
+/// A call inside on a thread of its own. Dropping it is leaving.
+pub struct Stay<T> {
+    door: Arc<Door<T>>,
+    target: ManuallyDrop<Arc<T>>,
+}
+
 /// The handle is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
@@ -60,6 +66,33 @@ impl<T> Door<T> {
         state.inside += 1;
         state.waiting.extend(wake.clone());
         Ok(Visit { door: self, target: ManuallyDrop::new(target), wake })
+    }
+
+    /// Enters for a call that outlasts the caller.
+    pub fn stay(self: &Arc<Self>) -> Result<Stay<T>, Closed> {
+        let mut state = self.state();
+        let target = state.target.clone().ok_or(Closed)?;
+        state.inside += 1;
+        Ok(Stay { door: Arc::clone(self), target: ManuallyDrop::new(target) })
+    }
+
+    fn leave(&self, wake: Option<&Arc<Wake>>) {
+        let mut state = self.state();
+        state.inside -= 1;
+        if let Some(index) = wake.and_then(|wake| state.waiting.iter().position(|other| Arc::ptr_eq(other, wake))) {
+            state.waiting.swap_remove(index);
+        }
+        // Nobody waits at an open door, and a notification is a system call.
+        if state.inside == 0 && state.target.is_none() {
+            self.left.notify_all();
+        }
+    }
+
+    /// Wakes all who wait; they stay inside.
+    pub fn wake_all(&self) {
+        for wake in &self.state().waiting {
+            wake.wake();
+        }
     }
 
     /// Lets nobody in any more and wakes all who wait. The first caller gets the handle, to be used and dropped when
@@ -107,22 +140,28 @@ impl<T> Deref for Visit<'_, T> {
     }
 }
 
+impl<T> Deref for Stay<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.target
+    }
+}
+
 impl<T> Drop for Visit<'_, T> {
     fn drop(&mut self) {
         // Before the count goes down, so that who sees 0 knows that no reference is left.
         // SAFETY: it is dropped here and nowhere else.
         unsafe { ManuallyDrop::drop(&mut self.target) };
-        let mut state = self.door.state();
-        state.inside -= 1;
-        if let Some(wake) = self.wake.take() {
-            if let Some(index) = state.waiting.iter().position(|other| Arc::ptr_eq(other, &wake)) {
-                state.waiting.swap_remove(index);
-            }
-        }
-        // Nobody waits at an open door, and a notification is a system call.
-        if state.inside == 0 && state.target.is_none() {
-            self.door.left.notify_all();
-        }
+        self.door.leave(self.wake.as_ref());
+    }
+}
+
+impl<T> Drop for Stay<T> {
+    fn drop(&mut self) {
+        // SAFETY: as for a visit.
+        unsafe { ManuallyDrop::drop(&mut self.target) };
+        self.door.leave(None);
     }
 }
 

@@ -18,6 +18,8 @@ pub mod code {
     pub const PARTITION_EOF: i32 = -191;
     /// No broker is reachable.
     pub const ALL_BROKERS_DOWN: i32 = -187;
+    /// An argument cannot be.
+    pub const INVALID_ARG: i32 = -186;
     /// A deadline passed.
     pub const TIMED_OUT: i32 = -185;
     /// The local queue of unsent messages is full.
@@ -184,6 +186,7 @@ mod tests {
             (code::RESOLVE, "resolve"),
             (code::PARTITION_EOF, "partition_eof"),
             (code::ALL_BROKERS_DOWN, "all_brokers_down"),
+            (code::INVALID_ARG, "invalid_arg"),
             (code::TIMED_OUT, "timed_out"),
             (code::STATE, "state"),
             (code::NO_OFFSET, "no_offset"),

@@ -74,7 +74,7 @@ pub struct Producer {
     thread: Option<JoinHandle<()>>,
     // The queue in it goes before the client.
     reports: Arc<Reports>,
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl Producer {

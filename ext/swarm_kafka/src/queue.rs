@@ -1,7 +1,7 @@
 //! librdkafka's event queues and the events that come out of them.
 
 use std::ffi::c_int;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::time::Instant;
 
@@ -74,6 +74,16 @@ impl Queue {
     pub fn next_within(&self, milliseconds: c_int) -> Option<Event> {
         // SAFETY: the queue lives, and the event that comes out is ours.
         NonNull::new(unsafe { sys::rd_kafka_queue_poll(self.as_ptr(), milliseconds) }).map(Event)
+    }
+
+    /// Forgets that entries came: from then on the descriptor tells of those that come after the queue was read empty.
+    pub fn rearm(&self) {
+        self.filled.clear();
+    }
+
+    /// A descriptor of the caller's own that turns readable when an entry comes.
+    pub fn descriptor(&self) -> rustix::io::Result<OwnedFd> {
+        rustix::io::fcntl_dupfd_cloexec(&self.filled, 3)
     }
 
     /// Ends a wait in [`Queue::next_within`], the one under way or the next one.
@@ -202,17 +212,29 @@ impl Event {
         }
     }
 
-    /// The topic and partition that an error is about.
-    pub fn partition(&self) -> Option<(String, i32)> {
+    /// The topic, the partition and the offset that an error is about.
+    pub fn partition(&self) -> Option<(String, i32, i64)> {
         // SAFETY: the event lives; the object is made for us, copied and destroyed.
         unsafe {
             let partition = sys::rd_kafka_event_topic_partition(self.as_ptr());
-            let read = partition.as_ref().map(|found| (text(found.topic), found.partition));
+            let read = partition.as_ref().map(|found| (text(found.topic), found.partition, found.offset));
             if !partition.is_null() {
                 sys::rd_kafka_topic_partition_destroy(partition);
             }
             read
         }
+    }
+
+    /// The JSON of a `Statistics` event.
+    pub fn statistics(&self) -> String {
+        // SAFETY: the event lives; the text belongs to it and is copied.
+        unsafe { text(sys::rd_kafka_event_stats(self.as_ptr())) }
+    }
+
+    /// `sasl.oauthbearer.config`, for a `Token` event.
+    pub fn token_config(&self) -> String {
+        // SAFETY: the event lives; the text belongs to it and is copied; `text` takes a null one.
+        unsafe { text(sys::rd_kafka_event_config_string(self.as_ptr())) }
     }
 }
 

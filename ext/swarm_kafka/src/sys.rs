@@ -13,24 +13,27 @@ pub use rdkafka_sys::bindings::{
     RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE, RD_KAFKA_EVENT_DR, RD_KAFKA_EVENT_ERROR, RD_KAFKA_EVENT_FETCH,
     RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH, RD_KAFKA_EVENT_OFFSET_COMMIT, RD_KAFKA_EVENT_REBALANCE,
     RD_KAFKA_EVENT_STATS, RD_KAFKA_MSG_F_COPY, RD_KAFKA_PURGE_F_INFLIGHT, RD_KAFKA_PURGE_F_QUEUE,
-    rd_kafka_assignment_lost, rd_kafka_conf_destroy, rd_kafka_conf_dump, rd_kafka_conf_dump_free, rd_kafka_conf_new,
+    rd_kafka_abort_transaction, rd_kafka_assignment_lost, rd_kafka_begin_transaction, rd_kafka_commit_transaction,
+    rd_kafka_conf_destroy, rd_kafka_conf_dump, rd_kafka_conf_dump_free, rd_kafka_conf_new,
     rd_kafka_conf_properties_show, rd_kafka_conf_res_t, rd_kafka_conf_set, rd_kafka_conf_set_events,
     rd_kafka_conf_set_log_cb, rd_kafka_conf_t, rd_kafka_consumer_close_queue, rd_kafka_consumer_closed,
+    rd_kafka_consumer_group_metadata, rd_kafka_consumer_group_metadata_destroy, rd_kafka_consumer_group_metadata_t,
     rd_kafka_destroy_flags, rd_kafka_error_destroy, rd_kafka_error_is_fatal, rd_kafka_error_is_retriable,
-    rd_kafka_error_string, rd_kafka_error_t, rd_kafka_error_txn_requires_abort, rd_kafka_event_destroy,
-    rd_kafka_event_error_is_fatal, rd_kafka_event_error_string, rd_kafka_event_message_next, rd_kafka_event_t,
-    rd_kafka_event_topic_partition, rd_kafka_event_topic_partition_list, rd_kafka_event_type, rd_kafka_headers_destroy,
-    rd_kafka_headers_new, rd_kafka_headers_t, rd_kafka_incremental_assign, rd_kafka_incremental_unassign,
+    rd_kafka_error_string, rd_kafka_error_t, rd_kafka_error_txn_requires_abort, rd_kafka_event_config_string,
+    rd_kafka_event_destroy, rd_kafka_event_error_is_fatal, rd_kafka_event_error_string, rd_kafka_event_message_next,
+    rd_kafka_event_stats, rd_kafka_event_t, rd_kafka_event_topic_partition, rd_kafka_event_topic_partition_list,
+    rd_kafka_event_type, rd_kafka_headers_destroy, rd_kafka_headers_new, rd_kafka_headers_t,
+    rd_kafka_incremental_assign, rd_kafka_incremental_unassign, rd_kafka_init_transactions,
     rd_kafka_message_leader_epoch, rd_kafka_message_t, rd_kafka_message_timestamp, rd_kafka_mock_cluster_bootstraps,
     rd_kafka_mock_cluster_destroy, rd_kafka_mock_cluster_new, rd_kafka_mock_cluster_t,
     rd_kafka_mock_group_initial_rebalance_delay_ms, rd_kafka_name, rd_kafka_new, rd_kafka_produceva,
     rd_kafka_queue_destroy, rd_kafka_queue_get_consumer, rd_kafka_queue_get_main, rd_kafka_queue_io_event_enable,
     rd_kafka_queue_new, rd_kafka_queue_poll, rd_kafka_queue_t, rd_kafka_queue_yield, rd_kafka_rebalance_protocol,
-    rd_kafka_t, rd_kafka_timestamp_type_t, rd_kafka_topic_destroy, rd_kafka_topic_name, rd_kafka_topic_new,
-    rd_kafka_topic_partition_destroy, rd_kafka_topic_partition_list_add, rd_kafka_topic_partition_list_copy,
-    rd_kafka_topic_partition_list_destroy, rd_kafka_topic_partition_list_new, rd_kafka_topic_partition_list_t,
-    rd_kafka_topic_partition_set_leader_epoch, rd_kafka_topic_partition_t, rd_kafka_topic_t, rd_kafka_type_t,
-    rd_kafka_vtype_t, rd_kafka_vu_t,
+    rd_kafka_seek_partitions, rd_kafka_send_offsets_to_transaction, rd_kafka_t, rd_kafka_timestamp_type_t,
+    rd_kafka_topic_destroy, rd_kafka_topic_name, rd_kafka_topic_new, rd_kafka_topic_partition_destroy,
+    rd_kafka_topic_partition_list_add, rd_kafka_topic_partition_list_copy, rd_kafka_topic_partition_list_destroy,
+    rd_kafka_topic_partition_list_new, rd_kafka_topic_partition_list_t, rd_kafka_topic_partition_set_leader_epoch,
+    rd_kafka_topic_partition_t, rd_kafka_topic_t, rd_kafka_type_t, rd_kafka_vtype_t, rd_kafka_vu_t,
 };
 
 #[allow(clashing_extern_declarations, reason = "an int has the same ABI as a C enum, and any value is valid")]
@@ -68,6 +71,32 @@ unsafe extern "C" {
         >,
         opaque: *mut c_void,
     ) -> c_int;
+    pub fn rd_kafka_pause_partitions(rk: *mut rd_kafka_t, list: *mut rd_kafka_topic_partition_list_t) -> c_int;
+    pub fn rd_kafka_resume_partitions(rk: *mut rd_kafka_t, list: *mut rd_kafka_topic_partition_list_t) -> c_int;
+    pub fn rd_kafka_query_watermark_offsets(
+        rk: *mut rd_kafka_t,
+        topic: *const c_char,
+        partition: i32,
+        low: *mut i64,
+        high: *mut i64,
+        timeout_ms: c_int,
+    ) -> c_int;
+    pub fn rd_kafka_offsets_for_times(
+        rk: *mut rd_kafka_t,
+        list: *mut rd_kafka_topic_partition_list_t,
+        timeout_ms: c_int,
+    ) -> c_int;
+    pub fn rd_kafka_oauthbearer_set_token(
+        rk: *mut rd_kafka_t,
+        value: *const c_char,
+        expires_at_ms: i64,
+        principal: *const c_char,
+        extensions: *mut *const c_char,
+        extensions_count: usize,
+        text: *mut c_char,
+        size: usize,
+    ) -> c_int;
+    pub fn rd_kafka_oauthbearer_set_token_failure(rk: *mut rd_kafka_t, reason: *const c_char) -> c_int;
     pub fn rd_kafka_flush(rk: *mut rd_kafka_t, timeout_ms: c_int) -> c_int;
     pub fn rd_kafka_purge(rk: *mut rd_kafka_t, flags: c_int) -> c_int;
     pub fn rd_kafka_message_headers(message: *const rd_kafka_message_t, headers: *mut *mut rd_kafka_headers_t)

@@ -11,9 +11,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use magnus::{Error, Ruby, rb_sys::protect};
 use swarm_core::os::wake::Wake;
 
+#[cfg(not(ruby_gte_3_3))]
+use crate::turnstile;
+
 struct Call<F, R> {
     work: Option<F>,
     result: Option<Result<R, Box<dyn Any + Send>>>,
+    #[cfg(not(ruby_gte_3_3))]
+    comeback: Option<turnstile::own::Comeback>,
 }
 
 /// Runs `work` while other Ruby threads may run. `None`: an interrupt was pending and `work` has not run.
@@ -26,6 +31,10 @@ pub fn without_gvl<R>(wake: &Wake, work: impl FnOnce() -> R) -> Option<R> {
         let call = unsafe { &mut *call.cast::<Call<F, R>>() };
         if let Some(work) = call.work.take() {
             call.result = Some(catch_unwind(AssertUnwindSafe(work)));
+            #[cfg(not(ruby_gte_3_3))]
+            {
+                call.comeback = turnstile::own::wants_gvl();
+            }
         }
         std::ptr::null_mut()
     }
@@ -34,7 +43,13 @@ pub fn without_gvl<R>(wake: &Wake, work: impl FnOnce() -> R) -> Option<R> {
         unsafe { &*wake.cast::<Wake>() }.wake();
     }
     fn call_of<F: FnOnce() -> R, R>(work: F) -> (Call<F, R>, unsafe extern "C" fn(*mut c_void) -> *mut c_void) {
-        (Call { work: Some(work), result: None }, run::<F, R>)
+        let call = Call {
+            work: Some(work),
+            result: None,
+            #[cfg(not(ruby_gte_3_3))]
+            comeback: None,
+        };
+        (call, run::<F, R>)
     }
 
     let (mut call, run) = call_of(work);
@@ -49,6 +64,10 @@ pub fn without_gvl<R>(wake: &Wake, work: impl FnOnce() -> R) -> Option<R> {
             std::ptr::from_ref(wake).cast_mut().cast(),
             flags,
         );
+    }
+    #[cfg(not(ruby_gte_3_3))]
+    if let Some(comeback) = call.comeback {
+        turnstile::own::has_gvl(comeback);
     }
     match call.result? {
         Ok(result) => Some(result),

@@ -17,6 +17,7 @@ mod pidfd;
 mod settings;
 mod signal_name;
 mod supervisor;
+mod turnstile;
 
 use magnus::{Error, Ruby};
 
@@ -29,6 +30,7 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     #[cfg(feature = "kafka")]
     kafka::init(ruby)?;
     pidfd::init(ruby)?;
+    turnstile::init(ruby)?;
     Ok(())
 }
 

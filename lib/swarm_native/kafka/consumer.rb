@@ -1,5 +1,8 @@
 # frozen_string_literal: true
 
+require_relative "listeners"
+require_relative "offsets"
+
 module SwarmNative
   module Kafka
     # A member of a consumer group. One thread polls; the other methods may be called from any thread, {#close} too.
@@ -8,20 +11,19 @@ module SwarmNative
     #   consumer = SwarmNative::Kafka::Consumer.new("bootstrap.servers": "127.0.0.1:9092", "group.id": "billing",
     #                                               "enable.auto.offset.store": false, "auto.offset.reset": "earliest")
     #   consumer.subscribe("orders")
-    #   until stopping?
-    #     consumer.poll_batch(100, 1.0).each do |message|
+    #   consumer.each_batch do |batch|
+    #     batch.each do |message|
     #       bill(message.payload)
     #       consumer.store_offset(message)
     #     end
     #   end
-    #   consumer.close # commits what is stored
     #
     # @!method assignment
     #   @return [Hash{String => Array<Integer>}] topics with the partitions that this member has
     # @!method assignment_lost?
     #   @return [Boolean] true when the group has given the partitions away without waiting for this member
-    # @!method position
-    #   @return [Hash{String => Hash{Integer => Integer}}] topic, partition, next offset to be handed out
+    # @!method rebalance_protocol
+    #   @return [String] `EAGER`, `COOPERATIVE`, or `NONE` until there is one
     # @!method subscription
     #   @return [Array<String>] topics and patterns subscribed to
     # @!method closed?
@@ -29,12 +31,21 @@ module SwarmNative
     # @!method name
     #   @return [String] librdkafka's name of it
     class Consumer
+      include Listeners
+      include Offsets
+
       private_class_method :native_open
 
       # @param config [Hash] librdkafka's own property names, as for {Producer.new}; `group.id` is needed
+      # @param token [#call, nil] with `"sasl.mechanisms": "OAUTHBEARER"`: called on the thread that polls, with
+      #   `sasl.oauthbearer.config`, whenever librdkafka wants a token. Returns a Hash: `token` and `principal` (Strings),
+      #   `expires_at` (a Time), and `extensions` (a Hash, optional). What it raises is a failure, told by an error and
+      #   tried again by librdkafka
       # @raise [ConfigurationError] names every property that is unknown or has a value that cannot be
-      def self.new(config = {}, **more)
-        native_open(config.to_h.merge(more), Kafka.made_at)
+      def self.new(config = {}, token: nil, **more)
+        consumer = native_open(config.to_h.merge(more), Kafka.made_at, !token.nil?)
+        consumer.instance_variable_set(:@token, token)
+        consumer
       end
 
       # Joins the group for these topics, in place of those before. The partitions come while it polls.
@@ -58,7 +69,38 @@ module SwarmNative
         self
       end
 
+      # Takes partitions by hand, in place of those before; no group gives or takes any.
+      #
+      # @param partitions [Hash{String => Array<Integer>, Hash{Integer => Integer, Symbol, nil}}] topics with partition
+      #   numbers, or with partitions and where to start: an offset, `:beginning`, `:end`, or nil for the committed one
+      # @return [self]
+      def assign(partitions)
+        native_assign(partition_list(partitions))
+        self
+      end
+
+      # Hands out no more messages of these partitions, until {#resume}. A rebalance forgets it.
+      #
+      # @param partitions [Hash{String => Array<Integer>}] as {#assignment} gives them
+      # @return [self]
+      # @raise [Kafka::Error] `:unknown_partition`: it is not this member's
+      def pause(partitions)
+        native_pause(partition_list(partitions), true)
+        self
+      end
+
+      # Hands out messages of these partitions again.
+      #
+      # @param (see #pause)
+      # @return [self]
+      def resume(partitions)
+        native_pause(partition_list(partitions), false)
+        self
+      end
+
       # Takes the messages that are there; waits, without the GVL, only when there is none.
+      #
+      # Blocks given to {Listeners#on_assigned} and the like run here, on the calling thread.
       #
       # @param max [Integer] the most messages
       # @param timeout [Float, nil] how many seconds to wait for the first one; nil waits without end
@@ -67,58 +109,48 @@ module SwarmNative
       # @raise [Kafka::Error] such as `:unknown_topic_or_part`; polling on is allowed, unless it is `fatal?`
       # @raise [ClosedHandle] the consumer is closed, maybe meanwhile by another thread
       def poll_batch(max = 100, timeout = 1.0, max_bytes: 64 * 1024 * 1024)
-        unless max.is_a?(Integer) && max.positive?
-          raise ArgumentError, "max is a number of messages from 1 on, not #{max.inspect}"
-        end
-        unless max_bytes.is_a?(Integer) && max_bytes.positive?
-          raise ArgumentError, "max_bytes is a number of bytes from 1 on, not #{max_bytes.inspect}"
-        end
-
-        native_poll_batch(max, max_bytes, timeout)
+        check_limit("max", max, "messages")
+        check_limit("max_bytes", max_bytes, "bytes")
+        poll_until(max, max_bytes, timeout)
       end
 
-      # Remembers that this message is done: the offset after it is what the next commit commits, be it by hand or by
-      # `enable.auto.commit`. Needs `"enable.auto.offset.store": false`.
+      # @param timeout [Float, nil] seconds
+      # @return [Message, nil]
+      # @raise (see #poll_batch)
+      def poll(timeout = 1.0)
+        poll_until(1, 64 * 1024 * 1024, timeout)[0]
+      end
+
+      # Hands out batches until the consumer is closed, by the block or by another thread.
       #
-      # @overload store_offset(message)
-      #   @param message [Message]
-      # @overload store_offset(topic, partition, next_offset)
+      # @param max [Integer] as for {#poll_batch}
+      # @param max_bytes [Integer] as for {#poll_batch}
+      # @yieldparam batch [Batch] never an empty one
       # @return [self]
-      # @raise [Kafka::Error] `:state`: the partition is not (any more) this member's
-      def store_offset(message, partition = nil, next_offset = nil)
-        partition ? native_store_at(message, partition, next_offset) : native_store(message)
+      # @raise (see #poll_batch)
+      def each_batch(max = 100, max_bytes: 64 * 1024 * 1024)
+        return enum_for(:each_batch, max, max_bytes: max_bytes) unless block_given?
+
+        until closed?
+          batch = begin
+            poll_batch(max, nil, max_bytes: max_bytes)
+          rescue ClosedHandle
+            break
+          end
+          yield batch unless batch.empty?
+        end
         self
       end
 
-      # Commits.
-      #
-      # @param offsets [nil, Message, Batch, Array<Message>, Hash{String => Hash{Integer => Integer}}] nil is what is
-      #   stored; messages stand for the offsets after them, the last one of a partition counts; a Hash gives topic,
-      #   partition, next offset
-      # @param async [Boolean] true does not wait; a failure is logged
-      # @param timeout [Float, nil] seconds to wait
-      # @return [Hash{String => Hash{Integer => Integer}}, true, nil] what was committed; true with async; nil when
-      #   there was nothing to commit
-      # @raise [Kafka::Error] such as `:illegal_generation`, when the group has gone on without this member
-      def commit(offsets = nil, async: false, timeout: 60.0)
-        native_commit(commit_list(offsets), !async, timeout)
-      end
-
-      # The group's committed offsets of the partitions that this member has.
-      #
-      # @param timeout [Float] seconds
-      # @return [Hash{String => Hash{Integer => Integer}}] topic, partition, offset, without those that have none
-      def committed(timeout = 5.0)
-        native_committed(timeout)
-      end
-
       # Leaves the group, so that others take over at once, and ends the handle. Stored offsets are committed first,
-      # where `enable.auto.commit` is on. Only the first call does.
+      # where `enable.auto.commit` is on. Only the first call does. Blocks given to {Listeners#on_revoked} run here.
       #
       # @param timeout [Float] seconds
       # @return [Boolean] true when the group was left in time, or when it was closed already
       def close(timeout = 10.0)
-        native_close(timeout) != false
+        deadline = now + timeout
+        leave_group(deadline) if listens_to_rebalances? && !closed?
+        Kafka.wait { native_close([deadline - now, 0].max) } != false
       end
 
       # @return [String]
@@ -128,18 +160,53 @@ module SwarmNative
 
       private
 
-      def commit_list(offsets)
-        case offsets
-        when nil then nil
-        when Message then [offsets]
-        when Hash
-          offsets.flat_map { |topic, partitions| partitions.map { |number, offset| [topic.to_s, number, offset] } }
-        when Batch, Array
-          # One entry a partition: librdkafka takes the last of several, but says so nowhere.
-          offsets.to_h { |message| [[message.topic, message.partition], message] }.values
-        else
-          raise TypeError, "offsets are nil, a Message, a Batch, an Array of Messages or a Hash, not #{offsets.inspect}"
+      def poll_until(max, max_bytes, timeout)
+        deadline = timeout && (now + timeout)
+        loop do
+          found = Kafka.scheduled? ? poll_for_fiber(max, max_bytes, timeout) : native_poll(max, max_bytes, timeout)
+          return found if found.is_a?(Batch)
+
+          hear(found)
+          timeout = [deadline - now, 0].max if deadline
         end
+      end
+
+      # Under a fiber scheduler nothing may wait but the scheduler; the queue's descriptor wakes it.
+      def poll_for_fiber(max, max_bytes, timeout)
+        deadline = timeout && (now + timeout)
+        loop do
+          native_rearm
+          found = native_poll(max, max_bytes, 0)
+          return found unless found.is_a?(Batch) && found.empty?
+
+          rest = deadline ? deadline - now : 0.3
+          return found if rest <= 0
+
+          # Each poll is a sign of life, and a close by another fiber is seen by then.
+          to_io.wait_readable([rest, 0.3].min)
+        end
+      end
+
+      def to_io
+        @to_io ||= native_io
+      end
+
+      def leave_group(deadline)
+        while (told = native_leave([deadline - now, 0].max))
+          hear(told)
+        end
+      rescue ClosedHandle
+        # Another thread was first.
+      end
+
+      def check_limit(name, limit, what)
+        return if limit.is_a?(Integer) && limit.positive?
+
+        raise ArgumentError, "#{name} is a number of #{what} from 1 on, not #{limit.inspect}"
+      end
+
+      def now
+        Process.clock_gettime(Process::CLOCK_MONOTONIC)
       end
     end
   end

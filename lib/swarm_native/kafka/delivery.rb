@@ -24,7 +24,7 @@ module SwarmNative
       # @raise [Kafka::Error] it was not delivered, or (`:timed_out`) there was no answer in time
       # @raise [StaleHandle] its producer was made by another process
       def wait(timeout = nil)
-        native_wait(timeout)
+        pending? ? Kafka.wait { native_wait(timeout) } : native_wait(timeout)
         self
       end
 

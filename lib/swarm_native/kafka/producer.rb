@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require_relative "rest"
+require_relative "transactions"
 
 module SwarmNative
   module Kafka
@@ -21,6 +22,8 @@ module SwarmNative
     # @!method name
     #   @return [String] librdkafka's name of it
     class Producer
+      include Transactions
+
       prepend Rest
       private_class_method :native_open
 
@@ -58,7 +61,7 @@ module SwarmNative
       # @param timeout [Float, nil] seconds; nil is no limit
       # @return [Boolean] true: every message has its answer; false: the time was over
       def flush(timeout = nil)
-        native_flush(timeout)
+        Kafka.wait { native_flush(timeout) }
       end
 
       # Gives up every message that has no answer; their deliveries fail with `:purge_queue` or `:purge_inflight`.
@@ -75,7 +78,7 @@ module SwarmNative
       # @return [Hash{String => Integer}] the topics of messages that were not delivered, with their number; empty when
       #   all were, and when it was closed already
       def close(timeout = 30.0)
-        native_close(timeout) || {}
+        Kafka.wait { native_close(timeout) } || {}
       end
 
       # @return [String]

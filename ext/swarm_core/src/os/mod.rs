@@ -1,5 +1,6 @@
 //! The kernel: every system call of the crate is made below this module.
 
+pub mod bell;
 pub mod birth;
 pub mod cgroup;
 pub mod diagnosis;

@@ -1,5 +1,6 @@
 //! `Kafka::Consumer`.
 
+use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,11 @@ use magnus::{
 };
 use swarm_core::os::wake::Wake;
 use swarm_kafka::batch;
-use swarm_kafka::consumer::{self, CommitId, Limits, Polled};
+use swarm_kafka::client::Token;
+use swarm_kafka::consumer::{self, Leaving, Limits, Notice, Polled, Told, Wants};
+use swarm_kafka::door::Visit;
 use swarm_kafka::error::{KafkaError, code};
+use swarm_kafka::offsets::CommitId;
 use swarm_kafka::partitions::{Partition, Partitions};
 
 use super::batch::Batch;
@@ -32,45 +36,115 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    fn poll_batch(
-        ruby: &Ruby,
-        this: &Self,
-        messages: usize,
-        bytes: usize,
-        timeout: Option<f64>,
-    ) -> Result<Batch, Error> {
+    /// A Batch, or an Array that tells what a listener has to hear of first.
+    fn poll(ruby: &Ruby, this: &Self, messages: usize, bytes: usize, timeout: Option<f64>) -> Result<Value, Error> {
         let limits = Limits { messages, bytes };
         let deadline = convert::deadline(ruby, timeout)?;
-        let polled = this.handle.enter(ruby)?.poll_now(limits);
-        if let Some(batch) = this.take(ruby, polled)? {
-            return Ok(batch);
+        let polled = this.enter(ruby)?.poll_now(limits);
+        if let Some(found) = this.take(ruby, polled)? {
+            return Ok(found);
         }
         let wake = new_wake(ruby)?;
         while !convert::is_over(deadline) {
             wake.clear();
             let visit = this.handle.enter_to_wait(ruby, &wake)?;
+            if visit.is_leaving() {
+                return Err(this.handle.closed(ruby));
+            }
             let polled = without_gvl(&wake, || visit.wait_and_poll(limits, &wake, deadline));
             drop(visit);
-            if let Some(batch) = polled.map(|polled| this.take(ruby, polled)).transpose()?.flatten() {
-                return Ok(batch);
+            if let Some(found) = polled.map(|polled| this.take(ruby, polled)).transpose()?.flatten() {
+                return Ok(found);
             }
             check_interrupts(ruby)?;
         }
         // A trap handler, or another thread, may have closed it meanwhile.
-        drop(this.handle.enter(ruby)?);
-        Ok(Batch::new(ruby, batch::Batch::default()))
+        drop(this.enter(ruby)?);
+        Ok(ruby.obj_wrap(Batch::new(ruby, batch::Batch::default())).as_value())
     }
 
-    fn take(&self, ruby: &Ruby, polled: Polled) -> Result<Option<Batch>, Error> {
+    /// Enters, unless another thread is closing it.
+    pub fn enter(&self, ruby: &Ruby) -> Result<Visit<'_, consumer::Consumer>, Error> {
+        let visit = self.handle.enter(ruby)?;
+        if visit.is_leaving() { Err(self.handle.closed(ruby)) } else { Ok(visit) }
+    }
+
+    fn take(&self, ruby: &Ruby, polled: Polled) -> Result<Option<Value>, Error> {
         match polled {
-            Polled::Messages(batch) => Ok(Some(Batch::new(ruby, batch))),
+            Polled::Messages(batch) => Ok(Some(ruby.obj_wrap(Batch::new(ruby, batch)).as_value())),
             Polled::Nothing => Ok(None),
             Polled::Failed(failed) => Err(error::raise(ruby, &failed)),
-            Polled::Rebalance(rebalance) => {
-                let answered = self.handle.enter(ruby)?.acknowledge(&rebalance);
-                answered.map(|()| None).map_err(|failed| error::raise(ruby, &failed))
+            Polled::Notice(notice) => notice_of(ruby, notice).map(|notice| Some(notice.as_value())),
+        }
+    }
+
+    fn acknowledge(ruby: &Ruby, this: &Self) -> Result<(), Error> {
+        this.handle.enter(ruby)?.acknowledge().map_err(|failed| error::raise(ruby, &failed))
+    }
+
+    fn listen(ruby: &Ruby, this: &Self, wants: u8) -> Result<(), Error> {
+        this.handle.enter(ruby)?.listen(Wants(wants));
+        Ok(())
+    }
+
+    /// nil: the group is left; false: not in time; an Array: a listener has to hear of this first.
+    fn leave(ruby: &Ruby, this: &Self, timeout: f64) -> Result<Value, Error> {
+        let deadline = convert::deadline(ruby, Some(timeout))?.unwrap_or_else(Instant::now);
+        let wake = new_wake(ruby)?;
+        loop {
+            wake.clear();
+            let visit = this.handle.enter_to_wait(ruby, &wake)?;
+            let left = without_gvl(&wake, || visit.leave(&wake, deadline));
+            drop(visit);
+            // Who polls is to see that the consumer is leaving.
+            this.handle.door().wake_all();
+            match left {
+                Some(Leaving::Done) => return Ok(ruby.qnil().as_value()),
+                Some(Leaving::Rebalance(told)) => return rebalance(ruby, told).map(|told| told.as_value()),
+                _ if convert::is_over(Some(deadline)) => return Ok(ruby.qfalse().as_value()),
+                _ => check_interrupts(ruby)?,
             }
         }
+    }
+
+    /// For a fiber scheduler: an IO that turns readable when there may be something to poll.
+    fn io(ruby: &Ruby, this: &Self) -> Result<Value, Error> {
+        let descriptor = this.enter(ruby)?.queue().descriptor();
+        let descriptor = descriptor
+            .map_err(|errno| crate::error::errno(ruby, errno, "copying the descriptor of a consumer's queue"))?;
+        ruby.class_io().funcall("for_fd", (descriptor.into_raw_fd(),))
+    }
+
+    fn rearm(ruby: &Ruby, this: &Self) -> Result<(), Error> {
+        this.enter(ruby)?.queue().rearm();
+        Ok(())
+    }
+
+    fn set_token(
+        ruby: &Ruby,
+        this: &Self,
+        value: String,
+        expires_at: i64,
+        principal: String,
+        extensions: Vec<String>,
+    ) -> Result<(), Error> {
+        let token = Token { value, expires_at, principal, extensions };
+        this.handle.enter(ruby)?.set_token(&token).map_err(|failed| error::raise(ruby, &failed))
+    }
+
+    fn refuse_token(ruby: &Ruby, this: &Self, reason: String) -> Result<(), Error> {
+        this.handle.enter(ruby)?.refuse_token(&reason);
+        Ok(())
+    }
+
+    fn assign(ruby: &Ruby, this: &Self, partitions: RArray) -> Result<(), Error> {
+        let list = partitions_of(ruby, partitions)?;
+        this.enter(ruby)?.assign(&list).map_err(|failed| error::raise(ruby, &failed))
+    }
+
+    fn pause(ruby: &Ruby, this: &Self, partitions: RArray, pause: bool) -> Result<(), Error> {
+        let list = partitions_of(ruby, partitions)?;
+        this.enter(ruby)?.pause(&list, pause).map_err(|failed| error::raise(ruby, &failed))
     }
 
     fn subscribe(ruby: &Ruby, this: &Self, topics: Vec<String>) -> Result<(), Error> {
@@ -86,21 +160,12 @@ impl Consumer {
     }
 
     fn assignment(ruby: &Ruby, this: &Self) -> Result<RHash, Error> {
-        let partitions = this.handle.enter(ruby)?.assignment().map_err(|failed| error::raise(ruby, &failed))?;
-        let hash = ruby.hash_new();
-        for Partition { topic, partition, .. } in partitions {
-            let topic = convert::interned(ruby, &topic);
-            let list: RArray = match hash.get(topic) {
-                Some(list) => TryConvert::try_convert(list)?,
-                None => {
-                    let list = ruby.ary_new();
-                    hash.aset(topic, list)?;
-                    list
-                }
-            };
-            list.push(partition)?;
-        }
-        Ok(hash)
+        let partitions = this.enter(ruby)?.assignment().map_err(|failed| error::raise(ruby, &failed))?;
+        by_topic(ruby, partitions)
+    }
+
+    fn rebalance_protocol(ruby: &Ruby, this: &Self) -> Result<String, Error> {
+        Ok(this.enter(ruby)?.rebalance_protocol())
     }
 
     fn is_assignment_lost(ruby: &Ruby, this: &Self) -> Result<bool, Error> {
@@ -113,17 +178,35 @@ impl Consumer {
     }
 
     fn committed(ruby: &Ruby, this: &Self, timeout: f64) -> Result<RHash, Error> {
-        let wake = new_wake(ruby)?;
-        let timeout = Duration::try_from_secs_f64(timeout)
-            .map_err(|_| crate::error::argument(ruby, format!("a timeout is a number of seconds, not {timeout}")))?;
-        loop {
-            let visit = this.handle.enter_to_wait(ruby, &wake)?;
-            if let Some(answer) = without_gvl(&wake, || visit.committed(timeout)) {
-                return offsets(ruby, answer.map_err(|failed| error::raise(ruby, &failed))?);
-            }
-            drop(visit);
-            check_interrupts(ruby)?;
-        }
+        let timeout = convert::duration(ruby, timeout)?;
+        let answer = this.handle.ask(ruby, move |consumer| consumer.committed(timeout))?;
+        offsets(ruby, answer.map_err(|failed| error::raise(ruby, &failed))?)
+    }
+
+    fn lag(ruby: &Ruby, this: &Self, timeout: f64) -> Result<RHash, Error> {
+        let timeout = convert::duration(ruby, timeout)?;
+        let answer = this.handle.ask(ruby, move |consumer| consumer.lag(timeout))?;
+        offsets(ruby, answer.map_err(|failed| error::raise(ruby, &failed))?)
+    }
+
+    fn watermarks(ruby: &Ruby, this: &Self, topic: String, partition: i32, timeout: f64) -> Result<(i64, i64), Error> {
+        let timeout = convert::duration(ruby, timeout)?;
+        let answer = this.handle.ask(ruby, move |consumer| consumer.watermarks(&topic, partition, timeout))?;
+        answer.map_err(|failed| error::raise(ruby, &failed))
+    }
+
+    fn offsets_for_times(ruby: &Ruby, this: &Self, times: RArray, timeout: f64) -> Result<RHash, Error> {
+        let timeout = convert::duration(ruby, timeout)?;
+        let list = partitions_of(ruby, times)?;
+        let answer = this.handle.ask(ruby, move |consumer| consumer.offsets_for_times(&list, timeout))?;
+        offsets(ruby, answer.map_err(|failed| error::raise(ruby, &failed))?)
+    }
+
+    fn seek(ruby: &Ruby, this: &Self, partitions: RArray, timeout: f64) -> Result<(), Error> {
+        let timeout = convert::duration(ruby, timeout)?;
+        let list = partitions_of(ruby, partitions)?;
+        let answer = this.handle.ask(ruby, move |consumer| consumer.seek(&list, timeout))?;
+        answer.map_err(|failed| error::raise(ruby, &failed))
     }
 
     fn store(ruby: &Ruby, this: &Self, message: Obj<Message>) -> Result<(), Error> {
@@ -224,19 +307,77 @@ impl Drop for Consumer {
     }
 }
 
-fn partitions_of(ruby: &Ruby, offsets: RArray) -> Result<Partitions, Error> {
+/// Messages, or `[topic, partition, offset or nil]`, as librdkafka's list.
+pub fn partitions_of(ruby: &Ruby, offsets: RArray) -> Result<Partitions, Error> {
     let mut list = Partitions::default();
     for entry in offsets {
         let added = if let Ok(message) = Obj::<Message>::try_convert(entry) {
             let message = message.native();
             list.add(message.topic(), message.partition(), Some(message.offset() + 1), message.epoch())
         } else {
-            let (topic, partition, offset): (String, i32, i64) = TryConvert::try_convert(entry)?;
-            list.add(&topic, partition, Some(offset), -1)
+            let (topic, partition, offset): (String, i32, Option<i64>) = TryConvert::try_convert(entry)?;
+            list.add(&topic, partition, offset, -1)
         };
         added.map_err(|failed| error::raise(ruby, &failed))?;
     }
     Ok(list)
+}
+
+/// What a listener has to hear of, as an Array that begins with its kind.
+fn notice_of(ruby: &Ruby, notice: Notice) -> Result<RArray, Error> {
+    let array = ruby.ary_new();
+    match notice {
+        Notice::Rebalance(told) => return rebalance(ruby, told),
+        Notice::Error(failed) => {
+            array.push(ruby.to_symbol("error"))?;
+            array.push(error::exception(ruby, &failed)?)?;
+        }
+        Notice::End(topic, partition, offset) => {
+            array.push(ruby.to_symbol("end"))?;
+            array.push(convert::interned(ruby, &topic))?;
+            array.push(partition)?;
+            array.push(offset)?;
+        }
+        Notice::Statistics(json) => {
+            array.push(ruby.to_symbol("statistics"))?;
+            array.push(json)?;
+        }
+        Notice::Token(config) => {
+            array.push(ruby.to_symbol("token"))?;
+            array.push(config)?;
+        }
+    }
+    Ok(array)
+}
+
+fn rebalance(ruby: &Ruby, told: Told) -> Result<RArray, Error> {
+    let what = match (told.assigned, told.lost) {
+        (true, _) => "assigned",
+        (false, false) => "revoked",
+        (false, true) => "lost",
+    };
+    let array = ruby.ary_new();
+    array.push(ruby.to_symbol(what))?;
+    array.push(by_topic(ruby, told.partitions)?)?;
+    Ok(array)
+}
+
+/// topic => partitions.
+fn by_topic(ruby: &Ruby, partitions: Vec<Partition>) -> Result<RHash, Error> {
+    let hash = ruby.hash_new();
+    for Partition { topic, partition, .. } in partitions {
+        let topic = convert::interned(ruby, &topic);
+        let list: RArray = match hash.get(topic) {
+            Some(list) => TryConvert::try_convert(list)?,
+            None => {
+                let list = ruby.ary_new();
+                hash.aset(topic, list)?;
+                list
+            }
+        };
+        list.push(partition)?;
+    }
+    Ok(hash)
 }
 
 /// topic => { partition => offset }, without those that have none.
@@ -263,10 +404,10 @@ fn offsets_or_nil(ruby: &Ruby, partitions: Vec<Partition>) -> Result<Value, Erro
     Ok(if hash.is_empty() { ruby.qnil().as_value() } else { hash.as_value() })
 }
 
-fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String) -> Result<Value, Error> {
+fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String, tokens: bool) -> Result<Value, Error> {
     let config = super::config::config(ruby, properties)?;
     let handle = Handle::open(ruby, "SwarmNative::Kafka::Consumer", made_at, move |lease| {
-        consumer::Consumer::new(config, lease)
+        consumer::Consumer::new(config, tokens, lease)
     })?;
     super::exit::remember_consumer(handle.door());
     let name = handle.enter(ruby)?.name();
@@ -277,8 +418,21 @@ fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String) -> Resul
 pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     let class = kafka.define_class("Consumer", ruby.class_object())?;
     class.undef_default_alloc_func();
-    class.define_singleton_method("native_open", method!(open, 2))?;
-    class.define_private_method("native_poll_batch", method!(Consumer::poll_batch, 3))?;
+    class.define_singleton_method("native_open", method!(open, 3))?;
+    class.define_private_method("native_poll", method!(Consumer::poll, 3))?;
+    class.define_private_method("native_acknowledge", method!(Consumer::acknowledge, 0))?;
+    class.define_private_method("native_io", method!(Consumer::io, 0))?;
+    class.define_private_method("native_rearm", method!(Consumer::rearm, 0))?;
+    class.define_private_method("native_listen", method!(Consumer::listen, 1))?;
+    class.define_private_method("native_leave", method!(Consumer::leave, 1))?;
+    class.define_private_method("native_set_token", method!(Consumer::set_token, 4))?;
+    class.define_private_method("native_refuse_token", method!(Consumer::refuse_token, 1))?;
+    class.define_private_method("native_assign", method!(Consumer::assign, 1))?;
+    class.define_private_method("native_pause", method!(Consumer::pause, 2))?;
+    class.define_private_method("native_seek", method!(Consumer::seek, 2))?;
+    class.define_private_method("native_lag", method!(Consumer::lag, 1))?;
+    class.define_private_method("native_watermarks", method!(Consumer::watermarks, 3))?;
+    class.define_private_method("native_offsets_for_times", method!(Consumer::offsets_for_times, 2))?;
     class.define_private_method("native_subscribe", method!(Consumer::subscribe, 1))?;
     class.define_private_method("native_unsubscribe", method!(Consumer::unsubscribe, 0))?;
     class.define_private_method("native_store", method!(Consumer::store, 1))?;
@@ -288,6 +442,7 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     class.define_private_method("native_close", method!(Consumer::close, 1))?;
     class.define_method("subscription", method!(Consumer::subscription, 0))?;
     class.define_method("assignment", method!(Consumer::assignment, 0))?;
+    class.define_method("rebalance_protocol", method!(Consumer::rebalance_protocol, 0))?;
     class.define_method("assignment_lost?", method!(Consumer::is_assignment_lost, 0))?;
     class.define_method("position", method!(Consumer::position, 0))?;
     class.define_method("closed?", method!(Consumer::is_closed, 0))?;

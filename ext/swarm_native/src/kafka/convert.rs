@@ -41,3 +41,9 @@ pub fn deadline(ruby: &Ruby, seconds: Option<f64>) -> Result<Option<Instant>, Er
 pub fn is_over(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
+
+/// A number of seconds from 0 on.
+pub fn duration(ruby: &Ruby, seconds: f64) -> Result<Duration, Error> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| crate::error::argument(ruby, format!("a timeout is a number of seconds from 0 on, not {seconds}")))
+}

@@ -99,13 +99,28 @@ impl<T: Send + Sync + 'static> Handle<T> {
         self.door.enter_to_wait(wake).map_err(|_| self.closed(ruby))
     }
 
+    /// Makes a call that waits in a way that nothing ends but its own timeout, on a thread of its own, and waits for it
+    /// in a way that an interrupt ends.
+    pub fn ask<R: Clone + Send + Sync + 'static>(
+        &self,
+        ruby: &Ruby,
+        call: impl FnOnce(&T) -> R + Send + 'static,
+    ) -> Result<R, Error> {
+        self.check_here(ruby)?;
+        let stay = self.door.stay().map_err(|_| self.closed(ruby))?;
+        let asking = Ending::start(move || call(&stay));
+        let answer = wait_for_end(ruby, &asking, None)?;
+        answer.ok_or_else(|| self.closed(ruby))
+    }
+
     /// True after `close`.
     pub fn is_closed(&self, ruby: &Ruby) -> Result<bool, Error> {
         self.check_here(ruby)?;
         Ok(self.door.is_closed())
     }
 
-    fn closed(&self, ruby: &Ruby) -> Error {
+    /// The error of a call on a closed handle.
+    pub fn closed(&self, ruby: &Ruby) -> Error {
         crate::error::raise(ruby, "ClosedHandle", format!("this {} is closed", self.class))
     }
 

@@ -14,6 +14,7 @@ mod handle;
 mod message;
 mod mock_cluster;
 mod producer;
+mod transactions;
 
 use magnus::{Error, Module, Ruby};
 

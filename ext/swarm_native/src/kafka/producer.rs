@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 #[magnus::wrap(class = "SwarmNative::Kafka::Producer", free_immediately, size)]
 pub struct Producer {
-    handle: Handle<producer::Producer>,
+    pub handle: Handle<producer::Producer>,
     name: Mutex<String>,
     /// Seconds that a full queue is waited for.
     queue_timeout: Option<f64>,
@@ -255,6 +255,7 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     class.define_private_method("native_close", method!(Producer::close, 1))?;
     class.define_private_method("native_reopen", method!(Producer::reopen, 2))?;
     class.define_private_method("native_purge", method!(Producer::purge, 0))?;
+    super::transactions::init(class)?;
     class.define_method("closed?", method!(Producer::is_closed, 0))?;
     class.define_method("queue_size", method!(Producer::queue_size, 0))?;
     class.define_method("name", method!(Producer::name, 0))
