@@ -47,6 +47,7 @@ end
 require_relative "kafka/error"
 
 if SwarmNative::Kafka.available?
+  require_relative "kafka/deliveries"
   require_relative "kafka/delivery"
   require_relative "kafka/producer"
   require_relative "kafka/batch"

@@ -46,6 +46,8 @@ module SwarmNative
         due = Process.clock_gettime(Process::CLOCK_MONOTONIC) + timeout
         @rest_lock.synchronize do
           return true if closed? || @rests
+          # A new handle would not know of its transactions.
+          return false if @transactional
           return false unless native_flush(timeout)
 
           # Who uses it from now on waits until it is closed, and makes the handle anew.
@@ -60,6 +62,7 @@ module SwarmNative
       def remember(config, made_at)
         @config = config
         @made_at = made_at
+        @transactional = config.any? { |name, _| name.to_s == "transactional.id" }
         @rests = false
         @rest_lock = Mutex.new
       end

@@ -3,7 +3,7 @@
 module SwarmNative
   # The process layer alone: `cargo build --no-default-features` leaves librdkafka out.
   module Kafka
-    CLASSES = %i[Admin Batch Consumer Delivery EmbeddedBroker Message Processor Producer].freeze
+    CLASSES = %i[Admin Batch Consumer Deliveries Delivery EmbeddedBroker Message Processor Producer].freeze
     private_constant :CLASSES
 
     # @raise [SwarmNative::Error] for a class that this build does not have

@@ -7,6 +7,7 @@ mod batch;
 mod config;
 mod consumer;
 mod convert;
+mod deliveries;
 mod delivery;
 mod error;
 mod exit;
@@ -27,5 +28,6 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     exit::init(kafka)?;
     message::init(ruby, kafka)?;
     mock_cluster::init(ruby, kafka)?;
-    producer::init(ruby, kafka)
+    producer::init(ruby, kafka)?;
+    deliveries::init(ruby, kafka)
 }

@@ -10,7 +10,7 @@ use magnus::{
 use swarm_kafka::delivery::Slot;
 use swarm_kafka::error::code;
 use swarm_kafka::origin::Origin;
-use swarm_kafka::producer::{self, Outgoing};
+use swarm_kafka::producer::{self, Outgoing, Topic};
 
 use super::convert;
 use super::delivery::Delivery;
@@ -28,11 +28,11 @@ pub struct Producer {
     pub handle: Handle<producer::Producer>,
     name: Mutex<String>,
     /// Seconds that a full queue is waited for.
-    queue_timeout: Option<f64>,
+    pub queue_timeout: Option<f64>,
 }
 
 /// Header names and values, copied.
-type Headers = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+pub type Headers = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 impl Producer {
     fn open(
@@ -65,14 +65,7 @@ impl Producer {
     ) -> Result<Delivery, Error> {
         let headers = headers.map(|given| headers_of(ruby, given)).transpose()?.unwrap_or_default();
         let visit = this.handle.enter(ruby)?;
-        // SAFETY: the name is looked up, and copied if it is new, before any Ruby code can run.
-        let topic = match std::str::from_utf8(unsafe { topic.as_slice() }) {
-            Ok(name) if !name.is_empty() => visit.topic(name).map_err(|failed| error::raise(ruby, &failed))?,
-            _ => {
-                let message = format!("a topic's name is a String of UTF-8, not {}", topic.inspect());
-                return Err(crate::error::argument(ruby, message));
-            }
-        };
+        let topic = topic_of(ruby, &visit, topic)?;
         let slot = Arc::new(Slot::default());
         let borrowed: Vec<_> = headers.iter().map(|(name, value)| (name.as_slice(), value.as_deref())).collect();
         let message = Outgoing { payload: None, key: None, partition, timestamp, headers: &borrowed };
@@ -103,6 +96,8 @@ impl Producer {
         loop {
             wake.clear();
             let visit = this.handle.enter_to_wait(ruby, &wake)?;
+            // A producer that rested meanwhile has topics of its own.
+            let topic = visit.topic(topic.name()).map_err(|failed| error::raise(ruby, &failed))?;
             let queued =
                 without_gvl(&wake, || visit.wait_for_room(&wake, deadline, || visit.produce(&topic, &message, &slot)));
             match queued {
@@ -191,8 +186,20 @@ pub fn report_lost(lost: &std::collections::BTreeMap<String, usize>) {
     }
 }
 
+/// The topic of that name.
+pub fn topic_of(ruby: &Ruby, producer: &producer::Producer, name: RString) -> Result<Topic, Error> {
+    // SAFETY: the name is looked up, and copied if it is new, before any Ruby code can run.
+    match std::str::from_utf8(unsafe { name.as_slice() }) {
+        Ok(text) if !text.is_empty() => producer.topic(text).map_err(|failed| error::raise(ruby, &failed)),
+        _ => {
+            let message = format!("a topic's name is a String of UTF-8, not {}", name.inspect());
+            Err(crate::error::argument(ruby, message))
+        }
+    }
+}
+
 /// Headers come as a Hash (a name to a String, nil, or an Array of those) or as an Array of pairs.
-fn headers_of(ruby: &Ruby, given: Value) -> Result<Headers, Error> {
+pub fn headers_of(ruby: &Ruby, given: Value) -> Result<Headers, Error> {
     let mut headers = Headers::new();
     if let Some(hash) = RHash::from_value(given) {
         hash.foreach(|name: Value, value: Value| {
