@@ -151,6 +151,7 @@ module SwarmNative
       end
     end
 
+    Core.watch
     remember_places
   end
 

@@ -143,6 +143,27 @@ RSpec.describe "SwarmNative::ForkGuard" do
     expect(lines(result)).to eq %w[8]
   end
 
+  it "lets every thread make handles while the block of IO.popen runs" do
+    result = run_ruby(<<~'RUBY')
+      take = -> { SwarmNative::ForkGuard::Lease.take("Some::Producer", "", "").release }
+      IO.popen("-", "r+") do |io|
+        if io
+          take.call
+          Thread.new(&take).join
+          io.puts "go on"
+          puts io.read
+        else
+          take.call
+          Thread.new(&take).join
+          print gets
+        end
+      end
+      Thread.new(&take).join
+      puts "end"
+    RUBY
+    expect(lines(result)).to eq ["go on", "end"]
+  end
+
   it "refuses a handle that a hook would make right before the fork" do
     result = run_ruby(<<~RUBY, library: nil)
       opens = Module.new do

@@ -92,15 +92,64 @@ impl Refused {
 #[error("a fork is under way")]
 pub struct StillForking(pub Handle);
 
-#[derive(Default)]
 struct State {
     leases: BTreeMap<u64, Live>,
+    permits: Permits,
     next_id: u64,
-    permits: usize,
+}
+
+/// The permits that are out. One is the rule, and then it lies here itself: after a fork each page of memory that the
+/// parent writes to costs it a page fault.
+struct Permits {
+    one: Option<Out>,
+    more: Vec<Out>,
+}
+
+/// A permit that is out.
+struct Out {
+    id: u64,
+    used: bool,
+}
+
+impl State {
+    const fn new() -> Self {
+        // A permit's id is never 0.
+        Self { leases: BTreeMap::new(), permits: Permits { one: None, more: Vec::new() }, next_id: 1 }
+    }
+
+    fn new_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+}
+
+impl Permits {
+    fn iter(&self) -> impl Iterator<Item = &Out> {
+        self.one.iter().chain(&self.more)
+    }
+
+    fn get_mut(&mut self, id: u64) -> Option<&mut Out> {
+        self.one.iter_mut().chain(&mut self.more).find(|out| out.id == id)
+    }
+
+    fn insert(&mut self, out: Out) {
+        match self.one {
+            None => self.one = Some(out),
+            Some(_) => self.more.push(out),
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        if self.one.as_ref().is_some_and(|out| out.id == id) {
+            self.one = None;
+        } else {
+            self.more.retain(|out| out.id != id);
+        }
+    }
 }
 
 /// The gate itself. A process has one, [`gate()`]; tests make their own.
-#[derive(Default)]
 pub struct ForkGate {
     state: Mutex<State>,
     no_permit: Condvar,
@@ -117,30 +166,54 @@ pub struct Lease {
 /// The right to fork: while it exists no handle does. Dropping it lets waiting handles be made.
 pub struct Permit {
     gate: &'static ForkGate,
+    id: u64,
+}
+
+impl Default for ForkGate {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl ForkGate {
+    #[cfg(not(all(loom, test)))]
+    const fn new() -> Self {
+        Self { state: Mutex::new(State::new()), no_permit: Condvar::new(), left_behind: AtomicBool::new(false) }
+    }
+
+    #[cfg(all(loom, test))]
+    fn new() -> Self {
+        Self { state: Mutex::new(State::new()), no_permit: Condvar::new(), left_behind: AtomicBool::new(false) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing below panics while it holds the lock; a poisoned one still has a consistent state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a lease for a handle that is about to be made. While a fork is under way, waits for its end: about as long
-    /// as `patience`, then says no. `since` is the time now, for whoever asks what is live.
-    pub fn lease(&'static self, handle: Handle, since: SystemTime, patience: Duration) -> Result<Lease, StillForking> {
+    /// as `patience`, then says no. `since` is the time now, for whoever asks what is live. `beside` is a used permit of
+    /// the caller's own (or 0), which is not waited for.
+    pub fn lease(
+        &'static self,
+        handle: Handle,
+        since: SystemTime,
+        beside: u64,
+        patience: Duration,
+    ) -> Result<Lease, StillForking> {
         let mut state = self.state();
-        while state.permits > 0 {
+        let forking = |state: &State| state.permits.iter().any(|out| !(out.id == beside && out.used));
+        while forking(&state) {
             if patience.is_zero() {
                 return Err(StillForking(handle));
             }
             let (woken, wait) = self.no_permit.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
             state = woken;
-            if wait.timed_out() && state.permits > 0 {
+            if wait.timed_out() && forking(&state) {
                 return Err(StillForking(handle));
             }
         }
-        let id = state.next_id;
-        state.next_id += 1;
+        let id = state.new_id();
         state.leases.insert(id, Live { handle, phase: Phase::Opening, since });
         Ok(Lease { gate: self, id })
     }
@@ -151,8 +224,26 @@ impl ForkGate {
         if !state.leases.is_empty() {
             return Err(Refused(state.leases.values().cloned().collect()));
         }
-        state.permits += 1;
-        Ok(Permit { gate: self })
+        let id = state.new_id();
+        state.permits.insert(Out { id, used: false });
+        Ok(Permit { gate: self, id })
+    }
+
+    /// The permit once more, while it is out and not used: whichever is dropped first gives it back.
+    pub fn same_permit(&'static self, id: u64) -> Option<Permit> {
+        (self.is_used(id) == Some(false)).then_some(Permit { gate: self, id })
+    }
+
+    /// Says that the permit's fork has been made, or has failed.
+    pub fn used(&self, id: u64) {
+        if let Some(out) = self.state().permits.get_mut(id) {
+            out.used = true;
+        }
+    }
+
+    /// Whether the permit has been used; `None` where it is not out any more.
+    pub fn is_used(&self, id: u64) -> Option<bool> {
+        self.state().permits.get_mut(id).map(|out| out.used)
     }
 
     /// The handles that are live now, in the order in which they were made.
@@ -194,55 +285,52 @@ impl Drop for Lease {
     }
 }
 
+impl Permit {
+    /// What the gate knows it by. Never 0, and no other permit of this gate has it.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.gate.left_behind.load(Ordering::Acquire) {
             return;
         }
         let mut state = self.gate.state();
-        state.permits -= 1;
-        if state.permits == 0 {
-            self.gate.no_permit.notify_all();
-        }
+        state.permits.remove(self.id);
+        // A lease may wait for this one alone, beside one of its own.
+        self.gate.no_permit.notify_all();
     }
 }
 
+/// The gate of the process that nobody has forked since it was loaded. It lies beside [`GATE`], hence on a page that a
+/// fork writes to anyway.
+#[cfg(not(all(loom, test)))]
+static FIRST: ForkGate = ForkGate::new();
+
+/// A forked child's own gate; null: [`FIRST`].
 static GATE: AtomicPtr<ForkGate> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The gate of this process.
+#[cfg(not(all(loom, test)))]
 pub fn gate() -> &'static ForkGate {
-    let current = GATE.load(Ordering::Acquire);
-    if current.is_null() {
-        return install(current);
-    }
-    // SAFETY: `GATE` is null or comes from `Box::into_raw` in `install`, and no gate is ever freed.
-    unsafe { &*current }
+    let own = GATE.load(Ordering::Acquire);
+    // SAFETY: it is null or comes from `Box::leak` in `renew_after_fork`, and no gate is ever freed.
+    unsafe { own.as_ref() }.unwrap_or(&FIRST)
+}
+
+#[cfg(all(loom, test))]
+#[allow(missing_docs)]
+pub fn gate() -> &'static ForkGate {
+    unreachable!("loom's tests make their own")
 }
 
 /// Gives a forked child a gate of its own. The parent's, whose lock another thread may have held at the fork, is left
-/// behind unused, with the leases that it had given.
+/// behind unused, with the leases that it had given. To be called while the child has one thread.
 pub fn renew_after_fork() {
-    let parents = GATE.load(Ordering::Acquire);
-    if !parents.is_null() {
-        // SAFETY: as in `gate`: it was made by `install` and is never freed.
-        unsafe { &*parents }.left_behind.store(true, Ordering::Release);
-    }
-    install(parents);
-}
-
-/// Puts a new gate in the place of `current`, or returns the one that somebody else has put there meanwhile.
-fn install(current: *mut ForkGate) -> &'static ForkGate {
-    let new = Box::into_raw(Box::<ForkGate>::default());
-    let winner = match GATE.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => new,
-        Err(other) => {
-            // SAFETY: `new` was made above and nobody else has seen it.
-            drop(unsafe { Box::from_raw(new) });
-            other
-        }
-    };
-    // SAFETY: `winner` comes from `Box::into_raw` here or in another thread's `install`, and no gate is ever freed.
-    unsafe { &*winner }
+    gate().left_behind.store(true, Ordering::Release);
+    GATE.store(Box::leak(Box::default()), Ordering::Release);
 }
 
 #[cfg(all(test, not(loom)))]
@@ -258,7 +346,7 @@ mod tests {
     }
 
     fn try_lease(gate: &'static ForkGate, name: &str) -> Result<Lease, StillForking> {
-        gate.lease(handle(name), SystemTime::UNIX_EPOCH, Duration::ZERO)
+        gate.lease(handle(name), SystemTime::UNIX_EPOCH, 0, Duration::ZERO)
     }
 
     fn texts(live: &[Live]) -> Vec<String> {
@@ -287,7 +375,7 @@ mod tests {
         let gate = a_gate();
         let permit = gate.permit().ok().unwrap();
         let opener = std::thread::spawn(move || {
-            gate.lease(handle("a"), SystemTime::UNIX_EPOCH, Duration::MAX).map(drop).unwrap();
+            gate.lease(handle("a"), SystemTime::UNIX_EPOCH, 0, Duration::MAX).map(drop).unwrap();
         });
         assert!(gate.live().is_empty());
         drop(permit);
@@ -302,15 +390,34 @@ mod tests {
         let Err(StillForking(back)) = try_lease(gate, "a") else { panic!("a lease beside a permit") };
         assert_eq!(back, handle("a"));
         let soon = Duration::from_millis(1);
-        assert!(gate.lease(back, SystemTime::UNIX_EPOCH, soon).is_err());
+        assert!(gate.lease(back, SystemTime::UNIX_EPOCH, 0, soon).is_err());
         drop(permit);
         assert!(try_lease(gate, "a").is_ok());
     }
 
     #[test]
+    fn whoever_has_forked_need_not_wait_for_himself_but_for_others() {
+        let gate = a_gate();
+        let (own, other) = (gate.permit().ok().unwrap(), gate.permit().ok().unwrap());
+        let beside = |id| gate.lease(handle("a"), SystemTime::UNIX_EPOCH, id, Duration::ZERO);
+        gate.used(own.id());
+        assert_eq!([&own, &other].map(|permit| gate.is_used(permit.id())), [Some(true), Some(false)]);
+        assert!(beside(own.id()).is_err());
+        let id = other.id();
+        drop(other);
+        assert_eq!(gate.is_used(id), None);
+        let lease = beside(own.id());
+        assert!(lease.is_ok() && beside(0).is_err());
+        assert!(gate.permit().is_err());
+        drop((lease, own));
+        let unused = gate.permit().ok().unwrap();
+        assert!(beside(unused.id()).is_err());
+    }
+
+    #[test]
     fn what_a_child_inherits_never_waits_for_the_parents_lock() {
         let gate = a_gate();
-        let (lease, permit) = (try_lease(gate, "a").unwrap(), Permit { gate });
+        let (lease, permit) = (try_lease(gate, "a").unwrap(), Permit { gate, id: 7 });
         let _held_for_ever = gate.state();
         gate.left_behind.store(true, Ordering::Release);
         lease.opened("b");
@@ -352,7 +459,7 @@ mod loom_tests {
     fn open(gate: &'static ForkGate, world: &World) -> Lease {
         let handle = Handle { class: "Producer", name: String::new(), made_at: String::new() };
         // loom's wait never times out: a lost wake-up is a deadlock, which loom reports.
-        let lease = gate.lease(handle, SystemTime::UNIX_EPOCH, Duration::MAX).unwrap();
+        let lease = gate.lease(handle, SystemTime::UNIX_EPOCH, 0, Duration::MAX).unwrap();
         world.handle_appears();
         lease
     }

@@ -243,5 +243,5 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     core.define_singleton_method("live_copies", function!(live_copies, 0))?;
     core.define_singleton_method("librdkafka_threads", function!(librdkafka_threads, 0))?;
     fork_lease::init(ruby, guard)?;
-    fork_hooks::init(ruby, guard)
+    fork_hooks::init(guard)
 }

@@ -8,7 +8,7 @@
 use std::ffi::c_int;
 
 use magnus::rb_sys::{AsRawValue, FromRawValue, protect};
-use magnus::{Error, Module, RHash, RModule, RString, Ruby, TryConvert, Value, method};
+use magnus::{Error, Module, Object, RHash, RModule, RString, Ruby, TryConvert, Value, function, method};
 use swarm_core::fork_gate::{gate, renew_after_fork};
 use swarm_core::os::fork::{self, ForkUnderWay, Reserved};
 
@@ -17,11 +17,10 @@ use crate::fork_guard::decide;
 
 /// `Process._fork`, and `Process.daemon` with its arguments.
 fn guarded_fork(ruby: &Ruby, args: &[Value]) -> Result<Value, Error> {
-    let permit = match fork::reserved() {
-        None => decide(ruby)?.permit(),
+    let under_way = match ForkUnderWay::begin_reserved() {
+        None => decide(ruby)?.permit().map(ForkUnderWay::begin),
         reserved => reserved,
     };
-    let under_way = permit.map(ForkUnderWay::begin);
     let before = (std::process::id(), std::ptr::from_ref(gate()));
     // What is raised here comes from another hook or from Ruby's fork; in the child too it is not ours to swallow.
     let forked = call_super(ruby, args);
@@ -73,8 +72,13 @@ fn call_super(_ruby: &Ruby, args: &[Value]) -> Result<Value, Error> {
     Ok(unsafe { Value::from_raw(result) })
 }
 
-pub fn init(ruby: &Ruby, guard: RModule) -> Result<(), Error> {
-    fork::watch().map_err(|errno| error::errno(ruby, errno, "watching for forks"))?;
+/// Has every fork seen from now on; before, the guard costs a fork nothing.
+fn watch(ruby: &Ruby) -> Result<(), Error> {
+    fork::watch().map_err(|errno| error::errno(ruby, errno, "watching for forks"))
+}
+
+pub fn init(guard: RModule) -> Result<(), Error> {
+    guard.define_module("Core")?.define_singleton_method("watch", function!(watch, 0))?;
     let (process, io) = (guard.define_module("ProcessHook")?, guard.define_module("PopenHook")?);
     // SAFETY: for the methods that are defined until it is false again. They may run in any Ractor: what they share is
     // behind the locks of `swarm_core`.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use magnus::{Class, Error, Module, Object, RModule, Ruby, function, method};
 use swarm_core::fork_gate::{self, Handle, StillForking, gate};
-use swarm_core::os::{fork, wake::Wake};
+use swarm_core::os::fork::{self, Standing};
+use swarm_core::os::wake::Wake;
 
 use crate::{error, gvl};
 
@@ -23,20 +24,26 @@ const SLICE: Duration = Duration::from_millis(5);
 /// wait.
 pub fn lease(ruby: &Ruby, handle: Handle) -> Result<fork_gate::Lease, Error> {
     let since = SystemTime::now();
-    let mut asked = match gate().lease(handle, since, Duration::ZERO) {
+    let mut asked = match gate().lease(handle, since, 0, Duration::ZERO) {
         Ok(lease) => return Ok(lease),
         Err(StillForking(handle)) => Some(handle),
     };
     let named = |asked: &Option<Handle>| asked.as_ref().map(ToString::to_string).unwrap_or_default();
-    if fork::is_under_way() {
-        let message =
-            format!("{} cannot be made here: this thread is about to fork; make it afterwards", named(&asked));
-        return Err(error::raise(ruby, "ForkRefused", message));
-    }
+    let beside = match fork::standing() {
+        Standing::AboutToFork => {
+            let message =
+                format!("{} cannot be made here: this thread is about to fork; make it afterwards", named(&asked));
+            return Err(error::raise(ruby, "ForkRefused", message));
+        }
+        Standing::HasForked(permit) => permit,
+        Standing::Apart => 0,
+    };
     let wake = Wake::new().map_err(|errno| error::errno(ruby, errno, "waiting for a fork to be over"))?;
     let due = Instant::now() + PATIENCE;
     loop {
-        match gvl::without_gvl(&wake, || asked.take().map(|handle| gate().lease(handle, since, SLICE))).flatten() {
+        match gvl::without_gvl(&wake, || asked.take().map(|handle| gate().lease(handle, since, beside, SLICE)))
+            .flatten()
+        {
             Some(Ok(lease)) => return Ok(lease),
             Some(Err(StillForking(handle))) => asked = Some(handle),
             None => {}

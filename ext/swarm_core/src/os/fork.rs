@@ -1,79 +1,72 @@
 //! The fork that is under way on a thread, and what the C library tells of it.
 //!
-//! A permit to fork may not outlive the fork: other hooks of the same fork run after it, in parent and child, and may
-//! well make new handles. So the permit lies where `pthread_atfork`'s handlers find it, which run inside fork(2) itself,
-//! on the forking thread, in whatever way the process is forked.
+//! Other hooks of the same fork run after it, in parent and child, and may well make new handles, for which their thread
+//! must not wait: it would wait for itself. So `pthread_atfork`'s handlers tell the gate; they run inside fork(2), on
+//! the forking thread, in whatever way the process is forked.
+//!
+//! What is remembered of a thread are ids, which are checked against the gate: a Ruby thread may go on on another thread
+//! of the system, and then nobody clears what it has left. After the fork the parent writes to as little memory as
+//! possible, since each page costs it a page fault.
 
-use std::cell::{Cell, RefCell};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::cell::Cell;
+use std::sync::Once;
 
 use rustix::io::Errno;
 
 use super::librdkafka;
-use crate::fork_gate::{Permit, renew_after_fork};
-
-/// The permit of one fork. It is shared so that it can be given back wherever the fork ends, also if a Ruby thread
-/// meanwhile runs on another thread of the system.
-type Slot = Arc<Mutex<Option<Permit>>>;
-
-fn empty(slot: &Slot) -> Option<Permit> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-/// What a thread has at hand: at most one slot of each kind, the innermost.
-struct Slots {
-    under_way: RefCell<Option<Slot>>,
-    reserved: RefCell<Option<Slot>>,
-}
+use crate::fork_gate::{Permit, gate, renew_after_fork};
 
 thread_local! {
-    static THIS_THREAD: Slots = const { Slots { under_way: RefCell::new(None), reserved: RefCell::new(None) } };
+    /// The permit of the fork that this thread is in the middle of, or was.
+    static UNDER_WAY: Cell<u64> = const { Cell::new(0) };
+    /// The permit for the next fork of this thread.
+    static RESERVED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A fork that was permitted. Dropping it gives the permit back, if fork(2) has not done so.
+/// A fork that was permitted. Dropping it gives the permit back.
 pub struct ForkUnderWay {
-    slot: Slot,
-    outer: Option<Slot>,
+    _permit: Permit,
+    outer: u64,
 }
 
 impl ForkUnderWay {
     /// Says that this thread is about to fork.
     pub fn begin(permit: Permit) -> Self {
-        let slot = Arc::new(Mutex::new(Some(permit)));
-        let outer = THIS_THREAD.with(|this| this.under_way.replace(Some(Arc::clone(&slot))));
-        Self { slot, outer }
+        let outer = UNDER_WAY.replace(permit.id());
+        Self { _permit: permit, outer }
+    }
+
+    /// Says so for the permit that was reserved, if one was.
+    pub fn begin_reserved() -> Option<Self> {
+        let id = RESERVED.replace(0);
+        if id == 0 {
+            return None;
+        }
+        gate().same_permit(id).map(Self::begin)
     }
 }
 
 impl Drop for ForkUnderWay {
     fn drop(&mut self) {
-        drop(empty(&self.slot));
-        THIS_THREAD.with(|this| this.under_way.replace(self.outer.take()));
+        // An id that stays here is the id of a permit that is not out any more.
+        if self.outer != 0 && gate().is_used(self.outer).is_some() {
+            UNDER_WAY.set(self.outer);
+        }
     }
 }
 
 /// A permit for the next fork of this thread, for a method that has to know in time whether it may fork. Dropping it
-/// gives the permit back, if no fork has taken it.
-pub struct Reserved(Slot);
+/// gives the permit back, if the fork has not done so at its end.
+pub struct Reserved {
+    _permit: Permit,
+}
 
 impl Reserved {
-    /// Keeps the permit until the thread's next [`reserved`].
+    /// Keeps the permit for the thread's next [`ForkUnderWay::begin_reserved`].
     pub fn new(permit: Permit) -> Self {
-        let slot = Arc::new(Mutex::new(Some(permit)));
-        THIS_THREAD.with(|this| this.reserved.replace(Some(Arc::clone(&slot))));
-        Self(slot)
+        RESERVED.set(permit.id());
+        Self { _permit: permit }
     }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        drop(empty(&self.0));
-    }
-}
-
-/// The permit that was reserved for this fork, if one was.
-pub fn reserved() -> Option<Permit> {
-    THIS_THREAD.with(|this| this.reserved.take()).as_ref().and_then(empty)
 }
 
 thread_local! {
@@ -91,17 +84,25 @@ pub fn last_child() -> Option<i32> {
     LAST_CHILD.with(|last| (last.get() > 0).then_some(last.get()))
 }
 
-/// True while this thread has a permit to fork and has not forked yet: a handle made now would be forked.
-pub fn is_under_way() -> bool {
-    THIS_THREAD.with(|this| {
-        let slot = this.under_way.borrow();
-        slot.as_ref().is_some_and(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).is_some())
-    })
+/// How a thread stands to a fork of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is in the middle of none.
+    Apart,
+    /// It has a permit and will fork: a handle made now would be forked.
+    AboutToFork,
+    /// It has forked by the permit with this id, which is still out.
+    HasForked(u64),
 }
 
-/// Takes the permit of the fork that this thread is in the middle of. None where other code has called fork(2).
-fn permit_of_this_fork() -> Option<Permit> {
-    THIS_THREAD.try_with(|this| this.under_way.try_borrow().ok()?.as_ref().and_then(empty)).ok().flatten()
+/// How this thread stands.
+pub fn standing() -> Standing {
+    let of = |id: u64| if id == 0 { None } else { gate().is_used(id).map(|used| (id, used)) };
+    match [of(UNDER_WAY.get()), of(RESERVED.get())] {
+        [_, Some((_, false))] | [Some((_, false)), _] => Standing::AboutToFork,
+        [Some((id, true)), _] | [_, Some((id, true))] => Standing::HasForked(id),
+        [None, None] => Standing::Apart,
+    }
 }
 
 extern "C" fn before() {
@@ -110,14 +111,18 @@ extern "C" fn before() {
 
 extern "C" fn in_parent() {
     librdkafka::after_fork_in_parent();
-    drop(permit_of_this_fork());
+    // The thread may be about to end, and have no ids any more.
+    if let Ok(id @ 1..) = UNDER_WAY.try_with(Cell::get) {
+        gate().used(id);
+    }
 }
 
 extern "C" fn in_child() {
     librdkafka::after_fork_in_child();
     renew_after_fork();
-    // Of the gate that was just left behind, hence without effect; but the slot is empty from now on.
-    drop(permit_of_this_fork());
+    // Ids of the parent's gate.
+    let _ = UNDER_WAY.try_with(|id| id.set(0));
+    let _ = RESERVED.try_with(|id| id.set(0));
 }
 
 /// Has the gate renewed, and the inherited threads of librdkafka known, in every forked child from now on, however it was
@@ -139,65 +144,83 @@ pub fn watch() -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fork_gate::{ForkGate, Handle, Lease};
+    use crate::fork_gate::Handle;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
     use std::time::{Duration, SystemTime};
 
-    fn a_gate() -> &'static ForkGate {
-        Box::leak(Box::default())
+    /// The gate is the process's, so one test at a time.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ONE: Mutex<()> = Mutex::new(());
+        ONE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A lease, which is to be had only where no permit is out.
-    fn lease(gate: &'static ForkGate) -> Lease {
-        let handle = Handle { class: "Producer", name: String::new(), made_at: String::new() };
-        gate.lease(handle, SystemTime::UNIX_EPOCH, Duration::ZERO).unwrap()
+    fn permit() -> Permit {
+        gate().permit().ok().unwrap()
+    }
+
+    /// A lease for another thread, and for this one.
+    fn leases() -> [bool; 2] {
+        let own = if let Standing::HasForked(id) = standing() { id } else { 0 };
+        [0, own].map(|beside| {
+            let handle = Handle { class: "Producer", name: String::new(), made_at: String::new() };
+            gate().lease(handle, SystemTime::UNIX_EPOCH, beside, Duration::ZERO).is_ok()
+        })
     }
 
     #[test]
     fn a_fork_that_did_not_happen_gives_its_permit_back() {
-        let gate = a_gate();
-        let fork = ForkUnderWay::begin(gate.permit().ok().unwrap());
-        assert!(is_under_way());
+        let _alone = alone();
+        let fork = ForkUnderWay::begin(permit());
+        assert_eq!(standing(), Standing::AboutToFork);
+        assert_eq!(leases(), [false, false]);
         drop(fork);
-        assert!(!is_under_way());
-        drop(lease(gate));
+        assert_eq!(standing(), Standing::Apart);
+        assert_eq!(leases(), [true, true]);
     }
 
     #[test]
-    fn the_permit_is_given_back_as_soon_as_the_process_has_forked() {
-        let gate = a_gate();
-        let fork = ForkUnderWay::begin(gate.permit().ok().unwrap());
+    fn a_thread_that_has_forked_may_make_a_handle_before_its_hooks_are_done() {
+        let _alone = alone();
+        let fork = ForkUnderWay::begin(permit());
+        before();
         in_parent();
-        assert!(!is_under_way());
-        let opened = lease(gate);
+        assert_eq!(leases(), [false, true]);
         drop(fork);
-        drop(opened);
-        assert!(gate.permit().is_ok());
+        assert_eq!(leases(), [true, true]);
     }
 
     #[test]
     fn a_reserved_permit_is_the_next_forks_or_given_back() {
-        let gate = a_gate();
-        let reservation = Reserved::new(gate.permit().ok().unwrap());
-        drop(ForkUnderWay::begin(reserved().unwrap()));
-        assert!(reserved().is_none());
-        drop(lease(gate));
+        let _alone = alone();
+        let reservation = Reserved::new(permit());
+        assert_eq!(standing(), Standing::AboutToFork);
+        let fork = ForkUnderWay::begin_reserved();
+        assert!(fork.is_some());
+        assert_eq!(standing(), Standing::AboutToFork);
+        assert!(ForkUnderWay::begin_reserved().is_none());
+        before();
+        in_parent();
+        assert_eq!(leases(), [false, true]);
+        drop(fork);
+        assert_eq!(leases(), [true, true]);
         drop(reservation);
 
-        drop(Reserved::new(gate.permit().ok().unwrap()));
-        assert!(reserved().is_none());
-        drop(lease(gate));
+        drop(Reserved::new(permit()));
+        assert!(ForkUnderWay::begin_reserved().is_none());
+        assert_eq!(leases(), [true, true]);
     }
 
     #[test]
     fn a_hook_that_forks_inside_a_fork_keeps_the_outer_permit() {
-        let gate = a_gate();
-        let outer = ForkUnderWay::begin(gate.permit().ok().unwrap());
-        let inner = ForkUnderWay::begin(gate.permit().ok().unwrap());
+        let _alone = alone();
+        let outer = ForkUnderWay::begin(permit());
+        let inner = ForkUnderWay::begin(permit());
+        before();
         in_parent();
         drop(inner);
-        assert!(is_under_way());
+        assert_eq!(standing(), Standing::AboutToFork);
+        assert_eq!(leases(), [false, false]);
         drop(outer);
-        assert!(!is_under_way());
-        drop(lease(gate));
+        assert_eq!(leases(), [true, true]);
     }
 }

@@ -11,13 +11,13 @@
 //!
 //! The copy that is linked into this library is left out: the fork gate knows its handles.
 
-use std::cell::RefCell;
+use std::cell::UnsafeCell;
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr, c_int};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::loaded::{self, Object, Version};
 
@@ -57,7 +57,44 @@ struct Copies {
     hidden: Vec<PathBuf>,
 }
 
-static COPIES: Mutex<Option<Copies>> = Mutex::new(None);
+/// The list, with a lock that fork(2)'s handlers can hold across the fork and open on both sides. It is held for
+/// microseconds, or for the milliseconds that a new library takes, by a thread that waits for nobody meanwhile.
+struct Shared {
+    locked: AtomicBool,
+    copies: UnsafeCell<Option<Copies>>,
+}
+
+// SAFETY: `copies` is used by whoever holds the lock alone.
+unsafe impl Sync for Shared {}
+
+static COPIES: Shared = Shared { locked: AtomicBool::new(false), copies: UnsafeCell::new(None) };
+
+struct Locked;
+
+impl Shared {
+    fn lock(&self) {
+        while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn unlock(&self) {
+        self.locked.store(false, Ordering::Release);
+    }
+}
+
+impl Locked {
+    fn copies(&mut self) -> &mut Copies {
+        // SAFETY: a `Locked` holds the lock, and gives this out once at a time.
+        unsafe { &mut *COPIES.copies.get() }.get_or_insert_default()
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        COPIES.unlock();
+    }
+}
 
 /// A copy with a live handle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +116,8 @@ pub struct Thread {
 
 /// The copies with a live handle. `known` are threads that are not librdkafka's, whatever their names: Ruby's.
 pub fn live(known: &[i32]) -> Vec<LiveCopy> {
-    let mut guard = lock();
-    let copies = guard.get_or_insert_default();
+    let mut locked = lock();
+    let copies = locked.copies();
     copies.refresh();
     let mut live: Vec<LiveCopy> = (copies.counting.iter())
         .filter(|copy| copy.threads() != 0)
@@ -95,8 +132,8 @@ pub fn live(known: &[i32]) -> Vec<LiveCopy> {
 
 /// The short look: false where nothing is live and no copy hides its symbols.
 pub fn may_be_live() -> bool {
-    let mut guard = lock();
-    let copies = guard.get_or_insert_default();
+    let mut locked = lock();
+    let copies = locked.copies();
     copies.refresh();
     !copies.hidden.is_empty() || copies.counting.iter().any(|copy| copy.threads() != 0)
 }
@@ -118,8 +155,9 @@ pub fn threads() -> Vec<Thread> {
     threads
 }
 
-fn lock() -> MutexGuard<'static, Option<Copies>> {
-    COPIES.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock() -> Locked {
+    COPIES.lock();
+    Locked
 }
 
 impl Copies {
@@ -177,32 +215,25 @@ fn open(object: &Object) -> Option<ThreadCnt> {
     Some(unsafe { std::mem::transmute::<*mut std::ffi::c_void, ThreadCnt>(symbol) })
 }
 
-thread_local! {
-    static HELD_WHILE_FORKING: RefCell<Option<MutexGuard<'static, Option<Copies>>>> = const { RefCell::new(None) };
-}
-
-/// Inside fork(2), before: no other thread may hold the lock, which the child could never take again.
+/// Inside fork(2), before: no other thread may hold the lock, which the child could never take again. It stays held
+/// until the fork is over.
 pub(super) fn before_fork() {
-    let _ = HELD_WHILE_FORKING.try_with(|held| {
-        let mut guard = lock();
-        // A copy that the child finds later would count the parent's threads.
-        guard.get_or_insert_default().refresh();
-        held.replace(Some(guard));
-    });
+    let mut locked = lock();
+    // A copy that the child finds later would count the parent's threads.
+    locked.copies().refresh();
+    std::mem::forget(locked);
 }
 
-/// Inside fork(2), after, in the parent.
+/// Inside fork(2), after [`before_fork`], in the parent.
 pub(super) fn after_fork_in_parent() {
-    let _ = HELD_WHILE_FORKING.try_with(RefCell::take);
+    drop(Locked);
 }
 
-/// Inside fork(2), after, in the child: none of the threads that are counted so far is here.
+/// Inside fork(2), after [`before_fork`], in the child: none of the threads that are counted so far is here.
 pub(super) fn after_fork_in_child() {
-    let held = HELD_WHILE_FORKING.try_with(RefCell::take).ok().flatten();
-    if let Some(mut guard) = held {
-        for copy in guard.iter_mut().flat_map(|copies| &mut copies.counting) {
-            copy.inherited = copy.counted();
-        }
+    let mut locked = Locked;
+    for copy in &mut locked.copies().counting {
+        copy.inherited = copy.counted();
     }
 }
 
