@@ -305,6 +305,8 @@ impl Fleet {
             let node = &self.nodes[who.id as usize];
             if node.who() == who && node.is_up() {
                 let next = Who { generation: who.generation + 1, ..who };
+                // A replacement that is replaced in its turn has not failed.
+                self.plan.coming.retain(|coming| coming.who.id != who.id);
                 self.plan.coming.push(Coming { who: next, reason, failed: false });
                 self.node(who.id, node::Event::Stop(reason), now, out);
             }

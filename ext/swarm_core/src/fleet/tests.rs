@@ -256,6 +256,22 @@ fn a_restart_asked_for_during_a_restart_does_not_take_a_second_node_down() {
 }
 
 #[test]
+fn a_replacement_that_a_second_restart_replaces_has_not_failed() {
+    let mut bench = Bench::ready(&[("nodes", 3), ("max_unavailable", 2)]);
+    bench.step(Event::Restart).ends(0, GONE).ends(1, GONE);
+    let who = bench.who(1);
+    bench.step(Event::Told(who, READY)).ends(2, GONE);
+    let who = bench.who(2);
+    bench.step(Event::Told(who, READY));
+    assert_eq!(bench.states(), ["booting", "ready", "ready"]);
+    bench.step(Event::Restart);
+    assert_eq!(bench.states(), ["stopping", "stopping", "ready"]);
+    bench.ends(0, GONE);
+    assert_eq!(bench.states(), ["booting", "stopping", "ready"]);
+    assert!(!bench.told.contains(&What::Error));
+}
+
+#[test]
 fn a_node_that_was_replaced_since_the_restart_was_asked_for_is_left_alone() {
     let mut bench = Bench::ready(&[("nodes", 2)]);
     bench.step(Event::Restart).ends(1, CRASH);

@@ -27,6 +27,7 @@ pub enum Forked {
 struct Process {
     who: Who,
     life: Life,
+    started: Instant,
     alive: bool,
     /// Stopped by SIGSTOP: what it was about to do it does once it continues.
     frozen: bool,
@@ -126,6 +127,7 @@ impl Kernel {
         self.processes.push(Process {
             who,
             life,
+            started: now,
             alive: true,
             frozen: false,
             held: Vec::new(),
@@ -189,8 +191,8 @@ impl Kernel {
         self.lives = Vec::new().into_iter();
         for index in 0..self.processes.len() {
             let process = &mut self.processes[index];
-            let Life { reports_every, late, twice, .. } = self.good;
-            process.life = Life { reports_every, late, twice, ..process.life };
+            let Life { reports_every, late, twice, memory, .. } = self.good;
+            process.life = Life { reports_every, late, twice, memory, ..process.life };
             if process.killed {
                 self.plan(now, Due::Does(index, Doing::Die));
             } else if process.booted && self.good.reports_every.is_some() {
@@ -199,13 +201,17 @@ impl Kernel {
         }
     }
 
-    /// Lets everything happen that is due, and says what the supervisor hears, `most` events at most.
-    pub fn happen(&mut self, now: Instant, most: usize) -> Vec<Event> {
+    /// How much memory a process needs. Nothing where it is gone.
+    pub fn measure(&self, who: Who, now: Instant) -> Option<u64> {
+        let process = self.processes.iter().find(|process| process.alive && process.who == who)?;
+        let (after, bytes) = process.life.memory;
+        Some(if now >= process.started + after { bytes } else { 1 })
+    }
+
+    /// Lets everything happen that is due, and says what the supervisor hears.
+    pub fn happen(&mut self, now: Instant) -> Vec<Event> {
         let mut heard = Vec::new();
-        while heard.len() < most {
-            if self.next().is_none_or(|at| at > now) {
-                break;
-            }
+        while self.next().is_some_and(|at| at <= now) {
             let Some(Reverse(Planned { at, due, .. })) = self.plan.pop() else { break };
             match due {
                 Due::Heard(event) => heard.push(event),
@@ -281,6 +287,10 @@ impl Kernel {
         process.alive = false;
         let exit = if process.life.stolen { ExitStatus::Unknown } else { exit };
         let who = process.who;
+        let killed = matches!(exit, ExitStatus::Signaled { signal: 9, .. });
+        if killed && process.life.out_of_memory {
+            self.news(index, Event::OutOfMemory(who), now);
+        }
         self.news(index, Event::Ended(who, exit), now);
     }
 

@@ -27,7 +27,6 @@ pub struct Run {
     request_at: Instant,
     asked: VecDeque<Event>,
     forks: VecDeque<Who>,
-    batch: usize,
     backwards: bool,
     early: bool,
     start: Instant,
@@ -61,7 +60,7 @@ pub fn tell(genes: &Genes) -> Ran {
 impl Run {
     fn new(schedule: Schedule, story: Option<Vec<String>>) -> Self {
         let now = Instant::now();
-        let Schedule { policy, seed, lives, requests, early, batch, backwards } = schedule;
+        let Schedule { policy, seed, lives, requests, early, backwards } = schedule;
         let requests = VecDeque::from(requests);
         Self {
             kernel: Kernel::new(&policy, lives),
@@ -71,7 +70,6 @@ impl Run {
             requests,
             asked: VecDeque::new(),
             forks: VecDeque::new(),
-            batch,
             backwards,
             early,
             start: now,
@@ -133,8 +131,11 @@ impl Run {
             return Ok(());
         }
         rule!(self.is_calm(), "all is well, and the nodes are not back after {:?}", self.patience());
-        self.oracle.still = true;
         let policy = self.fleet.policy();
+        if policy.max_lifetime().is_some() {
+            return Ok(());
+        }
+        self.oracle.still = true;
         let while_ = policy.boot_timeout().max(policy.report_timeout().unwrap_or_default());
         self.go_on(self.now + while_.mul_f64(1.1), |_| false)?;
         self.oracle.still = false;
@@ -142,7 +143,10 @@ impl Run {
     }
 
     fn is_calm(&self) -> bool {
-        self.oracle.is_settled() && self.kernel.is_sound(self.fleet.policy().report_timeout())
+        let policy = self.fleet.policy();
+        // Where nodes grow old there is always one that is being replaced.
+        let sound = policy.max_lifetime().is_some() || self.kernel.is_sound(policy.report_timeout());
+        sound && self.oracle.is_settled()
     }
 
     /// How long it takes at most until all nodes are back: the last fault is found, its node stops or is killed, the
@@ -200,7 +204,8 @@ impl Run {
                 What::Strike(id, signal) => self.kernel.strike(id, signal, self.now),
             }
             woken |= matches!(request.what, What::Ask(_) | What::Wake);
-            self.request_at = self.now + self.requests.front().map_or(Duration::ZERO, |request| request.after);
+            // What is asked for while the supervisor has no time waits for it.
+            self.request_at += self.requests.front().map_or(Duration::ZERO, |request| request.after);
         }
         woken
     }
@@ -213,7 +218,7 @@ impl Run {
             let next = [deadline, self.kernel.next(), request].into_iter().flatten().fold(limit, Instant::min);
             self.pass(next.saturating_duration_since(self.now));
             let woken = self.ask();
-            let mut events = self.kernel.happen(self.now, self.batch);
+            let mut events = self.kernel.happen(self.now);
             if self.backwards {
                 events.reverse();
             }
@@ -264,7 +269,12 @@ impl Run {
             match action {
                 Action::Fork(who) => self.forks.push_back(who),
                 Action::Signal(who, signal) => self.kernel.signal(who, signal, self.now),
-                Action::Measure(_) | Action::Diagnose(_) | Action::Emit(_) => {}
+                Action::Measure(who) => {
+                    if let Some(bytes) = self.kernel.measure(who, self.now) {
+                        self.step(Event::Measured(who, bytes))?;
+                    }
+                }
+                Action::Diagnose(_) | Action::Emit(_) => {}
             }
         }
         Ok(())

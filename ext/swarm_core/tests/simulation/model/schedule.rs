@@ -11,8 +11,8 @@ use swarm_core::exit_status::ExitStatus;
 use swarm_core::fleet::Event;
 use swarm_core::policy::{Policy, Told, Value};
 
-pub const SETTING_GENES: usize = 19;
-pub const LIFE_GENES: usize = 16;
+pub const SETTING_GENES: usize = 23;
+pub const LIFE_GENES: usize = 18;
 pub const REQUEST_GENES: usize = 4;
 pub const MOST_LIVES: usize = 20;
 pub const MOST_REQUESTS: usize = 10;
@@ -99,8 +99,6 @@ pub struct Schedule {
     pub requests: Vec<Request>,
     /// Whether requests may come before the swarm has begun.
     pub early: bool,
-    /// How many events one look at the kernel brings at most.
-    pub batch: usize,
     /// Whether what comes at the same time comes in the opposite order.
     pub backwards: bool,
 }
@@ -138,6 +136,10 @@ pub struct Life {
     pub on_kill: OnKill,
     /// Other code reaps it.
     pub stolen: bool,
+    /// What it needs once it has grown, and how long after its start it has.
+    pub memory: (Duration, u64),
+    /// The kernel says that it lacked memory when it killed it.
+    pub out_of_memory: bool,
     /// How late its news comes.
     pub late: Duration,
     /// Its news comes a second time, so much later.
@@ -213,6 +215,9 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The memory limit, where there is one.
+pub const LIMIT: u64 = 1 << 30;
+
 const MOMENT: Duration = Duration::from_micros(1);
 
 impl Schedule {
@@ -221,7 +226,6 @@ impl Schedule {
         let policy = policy(reader);
         Self {
             seed: reader.pick(&[1, 2, 3, 4, 5, 6, 7, 8, 9]),
-            batch: reader.pick(&[256, 1, 2]),
             early: reader.pick(&[false, false, false, false, false, true]),
             backwards: reader.pick(&[false, false, true]),
             lives: genes.lives.iter().map(|genes| Life::read(&mut Reader::of(genes), &policy)).collect(),
@@ -237,6 +241,11 @@ fn policy(reader: &mut Reader<'_>) -> Policy {
     let boot_timeout = reader.pick(&[10.0, 1.0, 60.0, 0.05]);
     let report_timeout = reader.pick(&[Some(10.0), None, Some(4.0), Some(30.0), Some(10.0)]);
     let backoff_min = reader.pick(&[1.0, 1.0, 0.001, 0.1, 5.0]);
+    let shutdown_timeout = reader.pick(&[10.0, 1.0, 60.0, 0.05]);
+    let memory_limit = reader.pick(&[None, None, Some(LIMIT as i64)]);
+    // A life is longer than it takes to come and to go, or there would be no end of replacements.
+    let whole = 4.0 * (boot_timeout + shutdown_timeout) + 1.0;
+    let max_lifetime = reader.pick(&[None, None, None, Some(whole), Some(10.0 * whole)]);
     let settings = [
         ("nodes", Value::Integer(reader.pick(&[2, 1, 3, 4, 2, 3, 6]))),
         ("boot_timeout", seconds(boot_timeout)),
@@ -245,12 +254,17 @@ fn policy(reader: &mut Reader<'_>) -> Policy {
         ("report", reader.pick(&[word("auto"), word("manual")])),
         ("ready", reader.pick(&[word("auto"), word("manual")])),
         ("ready_after", seconds(boot_timeout * reader.pick(&[0.1, 0.0, 0.5, 1.0]))),
-        ("shutdown_timeout", seconds(reader.pick(&[10.0, 1.0, 60.0, 0.05]))),
+        ("shutdown_timeout", seconds(shutdown_timeout)),
         ("kill_grace", seconds(reader.pick(&[5.0, 0.5, 0.01, 30.0]))),
         ("settle", seconds(reader.pick(&[0.25, 0.0, 1.0, 5.0]))),
         ("stable_after", seconds(reader.pick(&[10.0, 0.0, 1.0, 60.0]))),
         ("backoff_min", seconds(backoff_min)),
         ("backoff_max", seconds(backoff_min * reader.pick(&[30.0, 1.0, 4.0, 20.0]))),
+        ("memory_limit", memory_limit.map_or(Value::Nil, Value::Integer)),
+        ("memory_interval", seconds(reader.pick(&[30.0, 3.0]))),
+        ("max_lifetime", max_lifetime.map_or(Value::Nil, seconds)),
+        ("max_unavailable", Value::Integer(reader.pick(&[1, 1, 2, 3]))),
+        ("diagnose_timeout", seconds(reader.pick(&[1.0, 0.0, 30.0]))),
         ("crash_loop_limit", Value::Integer(reader.pick(&[5, 1, 2, 3]))),
         ("on_crash_loop", reader.pick(&[word("slow"), word("slow"), word("stop")])),
         ("on_normal_exit", reader.pick(&[word("restart"), word("restart"), word("leave")])),
@@ -280,6 +294,8 @@ impl Life {
             on_term: OnTerm::Ends(policy.shutdown_timeout().mul_f64(0.1), exited(0)),
             on_kill: OnKill::Ends(Duration::ZERO),
             stolen: false,
+            memory: (Duration::ZERO, LIMIT),
+            out_of_memory: false,
             late: Duration::ZERO,
             twice: None,
         }
@@ -362,6 +378,8 @@ impl Life {
             turn: turn.map(|turn| (later, turn)),
             on_term,
             on_kill,
+            memory: (later, reader.pick(&[LIMIT, LIMIT, LIMIT + 1, 2 * LIMIT])),
+            out_of_memory: reader.pick(&[false, true]),
             stolen: reader.pick(&[false, false, false, true]),
             late,
             twice: reader.pick(&[None, None, Some(Duration::ZERO), Some(short), Some(Duration::from_secs(40))]),
@@ -374,6 +392,8 @@ impl Request {
         let second = Duration::from_secs(1);
         let after = reader.pick(&[
             second,
+            Duration::ZERO,
+            Duration::ZERO,
             Duration::ZERO,
             Duration::from_millis(1),
             second - MOMENT,
@@ -393,7 +413,7 @@ impl Request {
             Signal::SIGTTIN,
             Signal::SIGINT,
         ]);
-        let what = match reader.pick(&[0, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 6, 7, 8, 8, 9, 9, 9, 9]) {
+        let what = match reader.pick(&[0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7, 8, 8, 9, 9, 9, 9]) {
             0 => What::Wake,
             1 => What::Stall(after),
             2 => What::Ask(Event::Scale(nodes)),

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use swarm_core::fleet::{Event, Fleet};
 use swarm_core::node::NodeId;
+use swarm_core::notice::Reason;
 
-use super::slot::Slot;
+use super::slot::{Process, Slot};
 use super::{Mode, Oracle};
 use crate::model::{Broken, rule};
 
@@ -26,11 +27,12 @@ impl Oracle {
         if self.event == Event::Tick {
             let due = was_due.is_some_and(|at| self.now >= at);
             rule!(due || idle, "a tick before the deadline does something");
-            rule!(!due || !idle, "I5: it woke for nothing");
+            rule!(!due || !idle || self.may_grow_old(), "I5: it woke for nothing");
             let next = fleet.deadline();
             rule!(next.is_none_or(|at| at > self.now), "I5: busy loop, the next deadline is past");
         }
         self.obligations(fleet.deadline())?;
+        self.plan()?;
         let outcome = fleet.outcome();
         rule!(outcome.killed == self.killed, "killed: {:?}, told: {:?}", self.killed, outcome.killed);
         rule!(outcome.lost == self.lost, "lost: {:?}, told: {:?}", self.lost, outcome.lost);
@@ -40,15 +42,12 @@ impl Oracle {
 
     fn slot(&mut self, id: NodeId, fleet: &Fleet) -> Result<(), Broken> {
         let (stopping, killing) = (matches!(self.mode, Mode::Stopping { .. }), self.is_killing());
-        let (quiet, wanted, rolling) = (self.is_quiet(), id < self.wanted, self.rolling.is_some());
+        let (quiet, wanted) = (self.is_quiet(), id < self.wanted);
         let running = self.is_running();
         let slot = &mut self.slots[id as usize];
         rule!(!slot.due_now, "node {id} is not forked at once");
         rule!(!slot.expects_crash_loop, "nobody was told of the crash loop of node {id}");
-        if slot.roll_failed {
-            rule!(!rolling, "the rolling restart goes on though the replacement failed: {slot:?}");
-            slot.roll_failed = false;
-        }
+        rule!(!slot.roll_failed, "the rolling restart goes on though the replacement failed: {slot:?}");
         let mut expected = "idle";
         if let Some(process) = &mut slot.process {
             rule!(process.announced, "nobody was told of the start of {process:?}");
@@ -105,10 +104,18 @@ impl Oracle {
             let Some(process) = &slot.process else { continue };
             match (process.killed, process.told) {
                 (true, _) => {}
-                (_, Some((_, at))) => check(at + self.policy.shutdown_timeout(), &("a kill", process))?,
+                (_, Some((_, at))) => {
+                    check(at + self.policy.shutdown_timeout(), &("a kill", process))?;
+                    if let Some(at) = process.ask_at(&self.policy) {
+                        check(at, &("a question", process))?;
+                    }
+                }
                 (_, None) => {
                     if let Some((at, _)) = process.wrong_at(&self.policy).filter(|_| !self.is_quiet()) {
                         check(at, &("what is wrong", process))?;
+                    }
+                    if let Some(at) = process.measure_at(&self.policy) {
+                        check(at, &("a measurement", process))?;
                     }
                     let by_itself = process.ready_by_itself_at(&self.policy).filter(|_| process.ready.is_none());
                     if let Some(at) = by_itself {
@@ -120,10 +127,51 @@ impl Oracle {
         Ok(())
     }
 
-    /// Whether all nodes that are wanted work, and nothing is under way.
+    /// The processes that work and are not told to stop.
+    fn working(&self) -> impl Iterator<Item = &Process> {
+        let processes = self.slots.iter().filter_map(|slot| slot.process.as_ref());
+        processes.filter(|process| process.ready.is_some() && process.told.is_none())
+    }
+
+    /// Whether a node may have become too old. When exactly is up to chance, and it may have to wait for its turn.
+    fn may_grow_old(&self) -> bool {
+        self.working().any(|process| process.old_within(&self.policy).is_some_and(|old| self.now >= old.from))
+    }
+
+    /// What can wait is done as soon as enough nodes are up, and somebody is told when a rolling restart is done.
+    fn plan(&self) -> Result<(), Broken> {
+        if !self.is_running() {
+            return Ok(());
+        }
+        let since = self.rolling.unwrap_or(0);
+        let up = self.slots.iter().filter_map(|slot| slot.process.as_ref()).filter(|process| process.told.is_none());
+        let old = up.clone().find(|process| process.number <= since);
+        if self.down() < self.policy.max_unavailable() as usize {
+            rule!(old.is_none(), "the rolling restart does not go on: {old:?}");
+            let ticked = self.event == Event::Tick;
+            let ripe = |process: &&Process| {
+                let old = process.old_within(&self.policy).is_some_and(|old| ticked && self.now >= old.to);
+                process.over.is_some() || old
+            };
+            let ripe = self.working().find(ripe);
+            rule!(ripe.is_none(), "nothing hinders its replacement: {ripe:?}");
+            let rolled = self
+                .slots
+                .iter()
+                .filter_map(|slot| slot.down)
+                .any(|down| !down.failed && down.reason == Reason::Restart);
+            rule!(self.rolling.is_none() || rolled, "the rolling restart is done, and nobody was told");
+        }
+        Ok(())
+    }
+
+    /// Whether all nodes that are wanted work, and nothing is under way. Where nodes grow old, as many may be down as
+    /// the policy allows.
     pub fn is_settled(&self) -> bool {
+        let ages = self.policy.max_lifetime().is_some();
         let works = |slot: &Slot| {
-            slot.left || slot.process.as_ref().is_some_and(|process| process.ready.is_some() && process.told.is_none())
+            let works = |process: &Process| process.ready.is_some() && process.told.is_none() && process.over.is_none();
+            slot.left || slot.process.as_ref().is_some_and(works) || (ages && slot.down.is_some())
         };
         let (wanted, other) = self.slots.split_at((self.wanted as usize).min(self.slots.len()));
         self.rolling.is_none() && wanted.iter().all(works) && other.iter().all(Slot::is_idle)

@@ -13,14 +13,11 @@ use swarm_core::notice::{Notice, Reason, What};
 use swarm_core::policy::{OnCrashLoop, Policy};
 use swarm_core::report::Report;
 
-use self::slot::{Process, Slot};
+use self::slot::{Down, Process, Slot};
 use super::{Broken, rule};
 
 mod after;
 mod slot;
-
-/// How many nodes a rolling restart may have down at once.
-const MOST_DOWN: usize = 1;
 
 /// A second request to stop within this time is the first.
 const SAME_STOP: Duration = Duration::from_secs(1);
@@ -110,6 +107,19 @@ impl Oracle {
             Event::Forked(who, pid) => self.forked(who, pid),
             Event::ForkFailed(who) => self.fork_failed(who),
             Event::Told(who, report) => self.told(who, report),
+            Event::Measured(who, bytes) => {
+                let over = self.policy.memory_limit().is_some_and(|limit| bytes > limit);
+                if let Some(process) = self.process(who) {
+                    if over && process.ready.is_some() && process.told.is_none() {
+                        process.over = process.over.or(Some(bytes));
+                    }
+                }
+            }
+            Event::OutOfMemory(who) => {
+                if let Some(process) = self.process(who) {
+                    process.out_of_memory = true;
+                }
+            }
             Event::Ended(who, exit) => {
                 if let Some(process) = self.process(who) {
                     process.ended = Some(exit);
@@ -159,7 +169,7 @@ impl Oracle {
         if slot.forking.take_if(|forking| *forking == who).is_some() {
             let delay = slot.row.longer(&self.policy);
             slot.fork_within(delay, self.now);
-            slot.roll_failed |= slot.rolled.take().is_some();
+            slot.failed(who.generation);
             self.saw("fork failed");
         }
     }
@@ -208,7 +218,7 @@ impl Oracle {
         let now = self.now;
         for slot in self.slots.iter_mut().take(before).skip(nodes) {
             slot.cancel();
-            slot.rolled = None;
+            slot.down = None;
         }
         for slot in self.slots.iter_mut().take(nodes).skip(before) {
             slot.left = false;
@@ -219,17 +229,23 @@ impl Oracle {
         }
     }
 
+    /// How many nodes are down for what could wait.
+    fn down(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.down.is_some()).count()
+    }
+
     fn give_up_roll(&mut self) {
         self.rolling = None;
         for slot in &mut self.slots {
-            slot.rolled = None;
+            slot.down = None;
             slot.roll_failed = false;
         }
     }
 
     /// Judges something that the fleet wants done.
     pub fn action(&mut self, action: &Action) -> Result<(), Broken> {
-        rule!(!self.still, "{action:?} though all is well");
+        let quietly = matches!(action, Action::Measure(_));
+        rule!(!self.still || quietly, "{action:?} though all is well");
         match action {
             Action::Fork(who) => self.fork(*who),
             Action::Signal(who, signal) => {
@@ -239,10 +255,8 @@ impl Oracle {
                 process.sent.push(*signal);
                 Ok(())
             }
-            Action::Measure(who) | Action::Diagnose(who) => {
-                rule!(self.process(*who).is_some(), "{action:?} of nobody");
-                Ok(())
-            }
+            Action::Measure(who) => self.measure(*who),
+            Action::Diagnose(who) => self.ask(*who),
             Action::Emit(notice) => match notice.node {
                 Some(id) => self.notice(id, notice),
                 None => self.swarm_notice(notice.what),
@@ -266,6 +280,26 @@ impl Oracle {
         slot.count_fork(now, &self.policy)
     }
 
+    fn measure(&mut self, who: Who) -> Result<(), Broken> {
+        let (now, policy) = (self.now, self.policy.clone());
+        let Some(process) = self.process(who) else { return Err(Broken(format!("{who:?} is measured, and gone"))) };
+        let due = process.measure_at(&policy).is_some_and(|at| now >= at) && process.told.is_none();
+        rule!(due, "measured before its time: {process:?}");
+        process.measured = Some(now);
+        self.saw("measured");
+        Ok(())
+    }
+
+    fn ask(&mut self, who: Who) -> Result<(), Broken> {
+        let (now, policy) = (self.now, self.policy.clone());
+        let Some(process) = self.process(who) else { return Err(Broken(format!("{who:?} is asked, and gone"))) };
+        let due = process.told.is_none() || process.ask_at(&policy).is_some_and(|at| now >= at);
+        rule!(due && process.asked.is_none(), "asked before its time: {process:?}");
+        process.asked = Some(now);
+        self.saw("asked");
+        Ok(())
+    }
+
     fn swarm_notice(&mut self, what: What) -> Result<(), Broken> {
         self.saw(what.name());
         match what {
@@ -281,7 +315,8 @@ impl Oracle {
             }
             What::Restarted => {
                 let Some(since) = self.rolling.take() else { return Err(Broken("no restart is under way".into())) };
-                let down = self.slots.iter().position(|slot| slot.rolled.is_some());
+                let rolled = |down: Down| down.reason == Reason::Restart && !down.failed;
+                let down = self.slots.iter().position(|slot| slot.down.is_some_and(rolled));
                 rule!(down.is_none(), "restarted, while node {down:?} is not back");
                 let old = self.slots.iter().take(self.wanted as usize).filter_map(|slot| slot.process.as_ref());
                 let old = old.filter(|process| process.told.is_none()).find(|process| process.number <= since);
@@ -318,6 +353,8 @@ impl Oracle {
             What::NodeUnhealthy => {
                 rule!(process.wrong.is_none() && process.told.is_none(), "{notice:?} of {process:?}");
                 process.wrong = notice.reason;
+                let mute = matches!(process.wrong, Some(Reason::Hung | Reason::BootTimeout));
+                rule!(!mute || process.asked == Some(self.now), "nobody asked why: {process:?}");
                 Ok(())
             }
             What::NodeStopping => self.stopping(id, notice.reason),
@@ -336,17 +373,17 @@ impl Oracle {
         let by_itself = process.ready_by_itself_at(&self.policy).is_some_and(|at| now >= at);
         rule!(said || by_itself, "nothing says that it is ready: {process:?}");
         process.ready = Some(now);
-        if slot.rolled.is_some_and(|generation| process.who.generation > generation) {
-            slot.rolled = None;
-        }
+        process.measured = Some(now);
+        slot.down.take_if(|down| process.who.generation > down.generation);
         Ok(())
     }
 
     fn stopping(&mut self, id: NodeId, reason: Option<Reason>) -> Result<(), Broken> {
         let (now, quiet, killing) = (self.now, self.is_quiet(), self.is_killing());
         let stopping = matches!(self.mode, Mode::Stopping { .. });
-        let down = self.slots.iter().filter(|slot| slot.rolled.is_some()).count();
+        let (down, most) = (self.down(), self.policy.max_unavailable() as usize);
         let (event, rolling, wanted) = (self.event, self.rolling.is_some(), id < self.wanted);
+        let running = self.is_running();
         let slot = &mut self.slots[id as usize];
         let Some(process) = &mut slot.process else { return Ok(()) };
         let Some(reason) = reason else { return Err(Broken("stopping without a reason".into())) };
@@ -371,29 +408,33 @@ impl Oracle {
                 rule!(!wanted, "scaled down, but wanted: {process:?}");
                 false
             }
-            Reason::Restart => {
-                rule!(rolling && wanted, "restarted, but nobody asked: {process:?}");
-                rule!(down < MOST_DOWN, "{down} nodes are down for a rolling restart already: {process:?}");
-                rule!(slot.rolled.is_none(), "restarted while it is being restarted: {process:?}");
-                slot.rolled = Some(process.who.generation);
+            Reason::Restart | Reason::MaxLifetime | Reason::MemoryLimit(_) => {
+                let true_ = match reason {
+                    Reason::MemoryLimit(bytes) => process.over == Some(bytes),
+                    Reason::MaxLifetime => process.old_within(&self.policy).is_some_and(|old| now >= old.from),
+                    _ => rolling,
+                };
+                rule!(true_ && running && wanted, "{reason} is not true: {process:?}");
+                rule!(down < most, "{down} nodes are down for what can wait: {process:?}");
+                slot.down = Some(Down { generation: process.who.generation, reason, failed: false });
                 false
             }
             other => return Err(Broken(format!("{other} is no reason to stop {process:?}"))),
         };
         rule!(process.wrong == fault.then_some(reason), "stopping for {reason}, but wrong: {:?}", process.wrong);
         rule!(!killing || fault || stopping, "{process:?}");
-        if slot.rolled.is_some_and(|generation| process.who.generation > generation) {
-            slot.rolled = None;
-            slot.roll_failed = true;
-        }
+        let generation = process.who.generation;
         process.told = Some((reason, now));
         process.explained.extend([Signal::SIGTERM, Signal::SIGCONT]);
+        slot.failed(generation);
         self.saw(match reason {
             Reason::Unhealthy(_) => "unhealthy",
             Reason::Hung => "hung",
             Reason::BootTimeout => "boot timeout",
             Reason::Stopped => "stopped",
             Reason::ScaledDown => "scaled down",
+            Reason::MemoryLimit(_) => "memory limit",
+            Reason::MaxLifetime => "max lifetime",
             _ => "rolled",
         });
         Ok(())
@@ -429,10 +470,7 @@ impl Oracle {
         rule!(notice.reason == Some(process.reason(exit)), "I3: {process:?} ended because of {:?}", notice.reason);
         rule!(notice.lasted == Some(now - process.started), "I3: {process:?} lasted {:?}", notice.lasted);
         rule!(process.sent == process.explained, "{process:?} got signals that nobody explains");
-        if slot.rolled.is_some_and(|generation| process.who.generation > generation) {
-            slot.rolled = None;
-            slot.roll_failed = true;
-        }
+        slot.failed(process.who.generation);
         let delay = if wanted { slot.successor(&process, exit, now, &self.policy) } else { None };
         match (delay, notice.delay) {
             (Some(delay), Some(told)) => {
@@ -445,7 +483,7 @@ impl Oracle {
             (expected, told) => return Err(Broken(format!("the next comes in {told:?}, expected: {expected:?}"))),
         }
         if delay.is_none() {
-            slot.rolled = None;
+            slot.down = None;
         }
         self.ends += 1;
         self.saw(match process.reason(exit) {
@@ -453,6 +491,7 @@ impl Oracle {
             Reason::Exited => "exited",
             Reason::Crashed => "crashed",
             Reason::Killed => "killed",
+            Reason::OomKilled => "oom killed",
             Reason::Unknown => "unknown",
             _ => "as told",
         });
@@ -477,7 +516,7 @@ impl Oracle {
             self.lost.push(id);
             self.saw("lost");
         } else {
-            rule!(slot.roll_failed && self.rolling.is_some(), "{notice:?} of {slot:?}");
+            rule!(slot.roll_failed, "{notice:?} of {slot:?}");
             slot.roll_failed = false;
             self.rolling = None;
             self.saw("roll given up");

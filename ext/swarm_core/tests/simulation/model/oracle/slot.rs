@@ -24,6 +24,13 @@ pub struct Process {
     /// Why and when it was told to stop.
     pub told: Option<(Reason, Instant)>,
     pub killed: bool,
+    /// When it was measured last, or became ready.
+    pub measured: Option<Instant>,
+    /// It was over its limit: so many bytes.
+    pub over: Option<u64>,
+    /// When it was asked what it does.
+    pub asked: Option<Instant>,
+    pub out_of_memory: bool,
     /// What was found wrong with it.
     pub wrong: Option<Reason>,
     pub ended: Option<ExitStatus>,
@@ -44,6 +51,10 @@ impl Process {
             ready: None,
             told: None,
             killed: false,
+            measured: None,
+            over: None,
+            asked: None,
+            out_of_memory: false,
             wrong: None,
             ended: None,
             announced: false,
@@ -69,6 +80,26 @@ impl Process {
         }
     }
 
+    /// When it is measured next.
+    pub fn measure_at(&self, policy: &Policy) -> Option<Instant> {
+        policy.memory_limit().and(self.measured).map(|at| at + policy.memory_interval())
+    }
+
+    /// Between when and when it grows too old.
+    pub fn old_within(&self, policy: &Policy) -> Option<Window> {
+        let lifetime = policy.max_lifetime()?;
+        let [from, to] = [0.9, 1.1].map(|share| self.started + lifetime.mul_f64(share));
+        Some(Window { from: from - ROUNDING, to: to + ROUNDING })
+    }
+
+    /// When it is asked why it does not stop, if it was not asked before it was told to.
+    pub fn ask_at(&self, policy: &Policy) -> Option<Instant> {
+        let (reason, at) = self.told?;
+        let asked = self.asked.is_some() || matches!(reason, Reason::Hung | Reason::BootTimeout);
+        let before = policy.diagnose_timeout().min(policy.shutdown_timeout() / 2);
+        (!asked && !before.is_zero()).then(|| at + policy.shutdown_timeout() - before)
+    }
+
     /// The reason of its end, given how it ended.
     pub fn reason(&self, exit: ExitStatus) -> Reason {
         match (self.told, exit) {
@@ -77,10 +108,16 @@ impl Process {
             (None, ExitStatus::Exited(0)) => Reason::Exited,
             (None, ExitStatus::Exited(_)) => Reason::Crashed,
             (None, ExitStatus::Signaled { signal: 2 | 3 | 15, .. }) => Reason::Stopped,
+            (None, ExitStatus::Signaled { signal: 9, .. }) if self.out_of_memory => Reason::OomKilled,
             (None, ExitStatus::Signaled { signal: 9, .. }) => Reason::Killed,
             (None, ExitStatus::Signaled { .. }) => Reason::Crashed,
         }
     }
+}
+
+/// Whether a node that is stopped for this could have worked on.
+pub fn can_wait(reason: Reason) -> bool {
+    matches!(reason, Reason::Restart | Reason::MemoryLimit(_) | Reason::MaxLifetime)
 }
 
 /// When something may happen at the earliest and must at the latest.
@@ -140,6 +177,15 @@ impl Row {
     }
 }
 
+/// A process that was stopped for a reason that could wait, until a later one is ready.
+#[derive(Clone, Copy, Debug)]
+pub struct Down {
+    pub generation: u64,
+    pub reason: Reason,
+    /// A replacement has ended, or was told to stop, before it was ready.
+    pub failed: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Slot {
     pub generation: u64,
@@ -153,9 +199,9 @@ pub struct Slot {
     pub left: bool,
     pub row: Row,
     pub expects_crash_loop: bool,
-    /// The generation that a rolling restart has stopped, until its replacement is ready.
-    pub rolled: Option<u64>,
-    /// The replacement did not get ready.
+    /// It is down for a reason that could wait.
+    pub down: Option<Down>,
+    /// Somebody has to be told that the replacement did not get ready.
     pub roll_failed: bool,
     /// The forks since the slot began to die at boot.
     boots: Vec<Instant>,
@@ -164,6 +210,14 @@ pub struct Slot {
 impl Slot {
     pub fn is_idle(&self) -> bool {
         self.process.is_none() && self.forking.is_none() && self.due.is_none()
+    }
+
+    /// The process of that generation will not get ready. Nothing where it is not a replacement that is waited for.
+    pub fn failed(&mut self, generation: u64) {
+        if let Some(down) = self.down.as_mut().filter(|down| generation > down.generation && !down.failed) {
+            down.failed = true;
+            self.roll_failed = down.reason == Reason::Restart;
+        }
     }
 
     /// Nobody wants its next process any more.
@@ -208,7 +262,8 @@ impl Slot {
             self.left = true;
             return None;
         }
-        if process.told.is_some() && matches!(reason, Reason::Stopped | Reason::Restart | Reason::ScaledDown) {
+        let planned = matches!(reason, Reason::Stopped | Reason::ScaledDown) || can_wait(reason);
+        if process.told.is_some() && planned {
             self.forget_forks();
             return Some(NONE);
         }
