@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "open3"
+require "rbconfig"
 require_relative "private_gem"
 require_relative "spec_queue"
 require_relative "../spec/support/test_gems"
@@ -48,6 +49,17 @@ class Suite
     environment = { "RUSTFLAGS" => "--cfg loom" }
     proofs = %w[cargo test --release --locked --package swarm_core --lib --target-dir target/loom loom]
     count_cargo_test(*timed("cargo test, with loom") { capture(environment, *proofs) })
+  end
+
+  # The rules of a swarm, each broken on purpose, for the simulation among cargo's tests to find.
+  def mutants
+    output, status = timed("mutants of the rules, for the simulation to find") { capture(RbConfig.ruby, "bin/mutants") }
+    found, all = output[/^(\d+) of \d+ mutants found$/, 1].to_i, output[/^\d+ of (\d+) mutants found$/, 1].to_i
+    @passed += found
+    return if status.success?
+
+    @out.puts output
+    fail_with("bin/mutants", [all - found, 1].max)
   end
 
   # @param targets [Array<String>] spec files, with or without lines; none: all, and those for GC.stress a second time
