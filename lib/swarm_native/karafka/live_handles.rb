@@ -5,7 +5,7 @@ module SwarmNative
     # The fork guard, without an outage. Karafka closes its own producer before it forks; an app whose supervisor holds
     # others runs all the same, since they are disconnected before each fork and connect again by themselves.
     #
-    # What stays live all the same is an error at the first start. At a restart it is told, tried again, and forked
+    # What stays live all the same is an error at the first start, before anything was forked. At a restart it is told, tried again, and forked
     # beside in the end: a slot that stays empty is worse.
     #
     # @api private
@@ -14,24 +14,33 @@ module SwarmNative
       PATIENCE = 5.0
       # How often it is tried meanwhile.
       RETRY = 0.5
+      # How long delivering what producers have queued may hold up the supervisor.
+      DELIVERY = 1.0
 
       def initialize
         @waiting = {}
       end
 
-      # Before a restart. Disconnects what can be.
+      # Before the first start.
+      # @raise [ForkRefused]
+      def before_start
+        rest
+      rescue ForkRefused
+        raise if ForkGuard.mode == :raise
+      end
+
+      # Before a restart.
       # @return [Symbol] `:safe`, `:wait`, or `:anyway`: the patience is over
       # @yieldparam refused [ForkRefused] the first time that this restart has to wait
       def before_restart(id, generation)
         since, = @waiting[id]
-        disconnect
-        ForkGuard.check! if ForkGuard.mode == :raise
+        rest
         @waiting.delete(id)
         :safe
       rescue ForkRefused => e
         yield e unless since
         @waiting[id] = [since || now, generation]
-        return :wait if now - @waiting[id].first < PATIENCE
+        return :wait if ForkGuard.mode == :raise && now - @waiting[id].first < PATIENCE
 
         @waiting.delete(id)
         :anyway
@@ -45,16 +54,12 @@ module SwarmNative
       # The swarm stops, or has become smaller.
       def forget(id) = @waiting.delete(id)
 
-      # WaterDrop's producers that nobody uses at this moment and that hold nothing unsent.
-      def disconnect
-        return if ForkGuard.safe?
-
-        ObjectSpace.each_object(::WaterDrop::Producer) do |producer|
-          producer.disconnect if producer.respond_to?(:disconnect)
-        end
-      end
-
       private
+
+      # Nearly always nothing is live, which costs next to nothing to know.
+      def rest
+        ForkGuard.quiesce(timeout: DELIVERY) {} unless ForkGuard.safe? # rubocop:disable Lint/EmptyBlock
+      end
 
       def now = ::Process.clock_gettime(::Process::CLOCK_MONOTONIC)
     end

@@ -46,10 +46,10 @@ module SwarmNative
       # Forks the first nodes.
       # @raise [ForkRefused] a librdkafka handle is live
       def begin
+        @live_handles.before_start
         @running = true
         Traps.install(self)
         @others = Signals.beyond(Traps::SIGNALS)
-        @live_handles.disconnect
         @core.start
         run_for(0.1) until begun?
         @begun = true

@@ -1,0 +1,157 @@
+# frozen_string_literal: true
+
+require "fileutils"
+require "open3"
+require "securerandom"
+require "socket"
+require "tmpdir"
+
+# A real Apache Kafka on 127.0.0.1: one node, broker and controller at once. Needs Java 17 and Maven, which fetches its
+# jars once into Maven's own cache.
+#
+#   RealKafka.start { |kafka| kafka.bootstrap_servers }
+class RealKafka
+  VERSION = "4.1.0"
+  ROOT = File.expand_path("../..", __dir__)
+  LIBS = File.join(ROOT, "tmp", "kafka-#{VERSION}")
+  MISSING = "a real Kafka needs Java and Maven (Debian: apt-get install default-jre-headless maven)"
+  private_constant :ROOT, :LIBS, :MISSING
+
+  # Two artifacts; without the second the broker logs nothing.
+  POM = <<~XML
+    <project xmlns="http://maven.apache.org/POM/4.0.0">
+      <modelVersion>4.0.0</modelVersion>
+      <groupId>test</groupId><artifactId>kafka</artifactId><version>1</version>
+      <dependencies>
+        <dependency>
+          <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>#{VERSION}</version>
+        </dependency>
+        <dependency>
+          <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version>
+        </dependency>
+      </dependencies>
+    </project>
+  XML
+  private_constant :POM
+
+  # @return [Boolean]
+  def self.available?
+    %w[java mvn].all? { |program| ENV["PATH"].split(":").any? { |dir| File.executable?(File.join(dir, program)) } }
+  end
+
+  # Starts one, and with a block stops it afterwards.
+  # @param partitions [Integer] of each topic; topics come into being by their first use
+  def self.start(partitions: 3, deadline: 120)
+    kafka = new(partitions)
+    kafka.start(deadline)
+    return kafka unless block_given?
+
+    begin
+      yield kafka
+    ensure
+      kafka.stop
+    end
+  end
+
+  # @return [String]
+  attr_reader :bootstrap_servers
+
+  def initialize(partitions)
+    raise MISSING unless self.class.available?
+
+    fetch
+    @home = Dir.mktmpdir("real-kafka")
+    @port, controller = free_ports
+    @bootstrap_servers = "127.0.0.1:#{@port}"
+    File.write(config, <<~PROPERTIES)
+      process.roles=broker,controller
+      node.id=1
+      controller.quorum.voters=1@127.0.0.1:#{controller}
+      listeners=PLAINTEXT://127.0.0.1:#{@port},CONTROLLER://127.0.0.1:#{controller}
+      advertised.listeners=PLAINTEXT://127.0.0.1:#{@port}
+      controller.listener.names=CONTROLLER
+      log.dirs=#{@home}/data
+      offsets.topic.replication.factor=1
+      transaction.state.log.replication.factor=1
+      transaction.state.log.min.isr=1
+      share.coordinator.state.topic.replication.factor=1
+      share.coordinator.state.topic.min.isr=1
+      group.initial.rebalance.delay.ms=0
+      group.min.session.timeout.ms=1000
+      group.consumer.min.session.timeout.ms=1000
+      group.consumer.min.heartbeat.interval.ms=200
+      num.partitions=#{partitions}
+    PROPERTIES
+    File.write(logging, <<~YAML)
+      Configuration:
+        Appenders:
+          Console:
+            name: out
+            PatternLayout: { pattern: "%d %p %m (%c)%n" }
+        Loggers:
+          Root:
+            level: INFO
+            AppenderRef: { ref: out }
+    YAML
+  end
+
+  def start(deadline)
+    run("kafka.tools.StorageTool", "format", "-t", SecureRandom.urlsafe_base64(16), "-c", config)
+    @pid = spawn("java", *options, "kafka.Kafka", config, pgroup: true, in: File::NULL, %i[out err] => log)
+    due = now + deadline
+    until File.read(log).include?("Kafka Server started")
+      if now > due || Process.wait(@pid, Process::WNOHANG)
+        text = File.read(log)
+        stop
+        raise "Kafka did not start:\n#{text}"
+      end
+      sleep 0.05
+    end
+  end
+
+  # It has nothing to save.
+  def stop
+    Process.kill(:KILL, @pid)
+    Process.wait(@pid)
+  rescue Errno::ESRCH, Errno::ECHILD
+    # It has ended already.
+  ensure
+    FileUtils.rm_rf(@home)
+  end
+
+  def log = File.join(@home, "log")
+
+  private
+
+  def config = File.join(@home, "server.properties")
+  def logging = File.join(@home, "log4j2.yaml")
+  def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+
+  def options
+    ["-Xmx512m", "-Dlog4j2.configurationFile=#{logging}", "-cp", "#{LIBS}/libs/*"]
+  end
+
+  def run(*arguments)
+    output, status = Open3.capture2e("java", *options, *arguments)
+    raise "#{arguments.first} failed:\n#{output}" unless status.success?
+  end
+
+  def fetch
+    return if File.exist?(File.join(LIBS, "complete"))
+
+    FileUtils.mkdir_p(LIBS)
+    File.write(File.join(LIBS, "pom.xml"), POM)
+    output, status = Open3.capture2e("mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime",
+                                     "-DoutputDirectory=libs", chdir: LIBS)
+    raise "Maven could not fetch Kafka #{VERSION}:\n#{output}" unless status.success?
+
+    FileUtils.touch(File.join(LIBS, "complete"))
+  end
+
+  def free_ports
+    servers = Array.new(2) { TCPServer.new("127.0.0.1", 0) }
+    servers.map { |server| server.addr[1] }
+  ensure
+    servers&.each(&:close)
+  end
+end
