@@ -183,13 +183,15 @@ module SwarmNative
         tell(Event.new(name: :error, node_id: id, message: "fork failed: #{error.message} (#{error.class})", error: error))
       end
 
-      # Interrupts are let through: threads that other gems start when they see a fork (ffi does) would inherit that they
-      # are held back, and could then neither be ended nor timed out.
+      # As Supervisor does it, by Karafka's own means.
       def fork_process(id, &child)
         Thread.handle_interrupt(Object => :immediate) do
           ForkBody.around(->(body) { run_in_child(body, child) }) { face(id).start }
         end
         face(id).pid
+      rescue ::Karafka::Errors::BaseError => e
+        # No interruption of ours: the fork, or what goes with it, has failed.
+        raise Error, "#{e.message} (#{e.class})"
       end
 
       def run_in_child(body, child)
