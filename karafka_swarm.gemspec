@@ -14,11 +14,11 @@ Gem::Specification.new do |spec|
   spec.license = "MIT"
   spec.required_ruby_version = ">= 3.1"
   spec.files = Dir["Cargo.{toml,lock}", "rustfmt.toml", "LICENSE", "README.md", "CHANGELOG.md", "docs/**/*.md", "exe/*",
-                   "ext/**/*.{rb,rs,toml}", "lib/**/*.rb", "sig/**/*.rbs"]
+                   "ext/**/*.{rb,rs,toml}", "lib/**/*.rb", "sig/**/*.rbs", base: __dir__]
   spec.bindir = "exe"
   spec.executables = Dir.children(File.join(__dir__, "exe")).sort if Dir.exist?(File.join(__dir__, "exe"))
   spec.require_paths = ["lib"]
-  # The first builds nothing: it says what the second will miss.
-  spec.extensions = ["ext/preflight/extconf.rb", "ext/swarm_native/Cargo.toml"]
+  # The first builds nothing: it says what the second would miss. The third clears away what the second has left.
+  spec.extensions = ["ext/preflight/extconf.rb", "ext/swarm_native/Cargo.toml", "ext/tidy/extconf.rb"]
   spec.metadata = { "cargo_crate_name" => "swarm_native", "rubygems_mfa_required" => "true" }
 end

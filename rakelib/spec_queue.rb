@@ -29,7 +29,9 @@ class SpecQueue
 
   # @param root [String] the checkout
   # @param times [String] the file that remembers how long each job took
-  def initialize(root, times, workers: Etc.nprocessors)
+  # @param file_deadline [Numeric] seconds
+  def initialize(root, times, workers: Etc.nprocessors, file_deadline: FILE_DEADLINE)
+    @file_deadline = file_deadline
     @root = root
     @times_file = times
     @times = File.exist?(times) ? JSON.parse(File.read(times)) : {}
@@ -90,10 +92,10 @@ class SpecQueue
     table = ProcessTable.new(pid, scratch)
     @lock.synchronize { @running[pid] = table }
     waiter = Process.detach(pid)
-    in_time = waiter.join(FILE_DEADLINE)
+    in_time = waiter.join(@file_deadline)
     left = in_time ? table.alive : []
     table.kill_all
-    [in_time ? waiter.value : "no end within #{FILE_DEADLINE} s", left]
+    [in_time ? waiter.value : "no end within #{@file_deadline} s", left]
   ensure
     @lock.synchronize { @running.delete(pid) }
   end

@@ -145,7 +145,7 @@ RSpec.describe "the gem" do
     end
 
     let(:linker) { RbConfig.expand(RbConfig::MAKEFILE_CONFIG["CC"].dup).split.first }
-    let(:all) { ["cc", "c++", "make", "cargo", "rustc", "pkg-config", "as", "sh", linker] }
+    let(:all) { ["bash", "cc", "c++", "make", "cargo", "rustc", "pkg-config", "as", "sh", linker] }
     let(:no_home) { { "HOME" => "/nowhere", "SUDO_USER" => nil } }
 
     it "finds nothing to say where all is there" do
@@ -232,6 +232,39 @@ RSpec.describe "the gem" do
       RUBY
       expect(result.out).to match(/cannot be built here. What is missing:/), result.inspect
       expect(result.out.lines.size).to be < 25
+    end
+  end
+
+  describe "the build, after its end," do
+    # The folders as RubyGems 3.3 leaves them.
+    def tidy(before: "")
+      run_ruby(<<~RUBY, library: nil, args: [installed_file("ext/tidy")])
+        require "fileutils"
+        gem = "home/gems/karafka_swarm-1.0.0"
+        FileUtils.mkdir_p(["\#{gem}/lib", "\#{gem}/ext", "elsewhere/deps"])
+        FileUtils.cp_r(ARGV.first, "\#{gem}/ext/tidy")
+        File.write("\#{gem}/lib/karafka_swarm.so", "")
+        folder = "home/extensions/\#{Gem::Platform.local}/\#{Gem.extension_api_version}/karafka_swarm-1.0.0"
+        FileUtils.mkdir_p(%w[build deps .fingerprint].map { |name| "\#{folder}/release/\#{name}" })
+        File.write("\#{folder}/release/karafka_swarm.so", "")
+        #{before}
+        Dir.chdir("\#{gem}/ext/tidy") { system(Gem.ruby, "extconf.rb", exception: true) }
+        puts Dir.glob("{elsewhere,home/extensions}/**/*", File::FNM_DOTMATCH).map { |path| File.basename(path) }
+      RUBY
+    end
+
+    it "leaves no build folder among the extensions" do
+      names = tidy.out.split
+      expect(names).to include("karafka_swarm.so")
+      expect(names & %w[build .fingerprint]).to be_empty
+    end
+
+    it "leaves a folder alone that cargo shares with others" do
+      names = tidy(before: <<~'RUBY').out
+        FileUtils.rm_r("#{folder}/release")
+        File.symlink("#{Dir.pwd}/elsewhere", "#{folder}/release")
+      RUBY
+      expect(names.split).to include("deps", "release")
     end
   end
 

@@ -62,7 +62,7 @@ class Preflight
 
   def missing
     @missing ||= [compiler, c_library, linker, make, ruby_headers, cargo, libclang,
-                  *(features.empty? ? [] : [cxx, *openssl]), (sasl if features.include?("gssapi"))].compact
+                  *(features.empty? ? [] : [cxx, bash, *openssl]), (sasl if features.include?("gssapi"))].compact
   end
 
   def list_of(missing)
@@ -87,6 +87,11 @@ class Preflight
   def cxx
     program = @env.fetch("CXX", "c++")
     Missing.new("a C++ compiler, \"#{program}\"", "g++") unless found?(program)
+  end
+
+  # What librdkafka's configure is written in.
+  def bash
+    Missing.new("bash", "bash") unless found?("bash")
   end
 
   # RubyGems links with the compiler that built Ruby.
