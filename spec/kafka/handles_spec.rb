@@ -22,14 +22,10 @@ RSpec.describe "Kafka handles" do
     end
   RUBY
 
-  # Forks without asking the guard, as a process does that has not loaded it in time.
+  # Forks in spite of live handles.
   UNGUARDED = <<~'RUBY'
-    def unguarded_fork
-      pid = Process.method(:_fork).super_method.call
-      return pid unless pid.zero?
-
-      yield
-      exit
+    def unguarded_fork(&block)
+      SwarmNative::ForkGuard.bypass { fork(&block) }
     end
   RUBY
 
