@@ -11,7 +11,7 @@ RSpec.describe "SwarmNative::ForkGuard over many forks", :kafka do
   end
 
   it "refuses none of 1,000 forks without handles, whatever the threads are called" do
-    result = run!(<<~'RUBY', deadline: 120)
+    result = run!(<<~'RUBY', deadline: 300)
       names = ["rdk:main", "rdk:broker1", "rdk:", "rdkafka", "", "main", "\u00e9" * 5, "a" * 15, "(\n)"]
       threads = names.map do |name|
         Thread.new do
@@ -31,7 +31,7 @@ RSpec.describe "SwarmNative::ForkGuard over many forks", :kafka do
   it "neither forks beside a handle nor stops for good while threads open, close and fork for 30 s" do
     seconds = Float(ENV.fetch("SPEC_STRESS_SECONDS", "30"))
     env = { "BROKER" => bootstrap_servers, "SECONDS" => seconds.to_s }
-    result = run!(<<~'RUBY', deadline: seconds + 90, env: env, library: nil)
+    result = run!(<<~'RUBY', deadline: seconds + 240, env: env, library: nil)
       counts = Hash.new(0)
       count = ->(what) { counts[what] += 1 }
       # Below the guard's hook, where its permit is held: nothing may be live from here on.

@@ -82,7 +82,7 @@ RSpec.describe "SwarmNative::ForkGuard and another binding", :other_bindings, :t
       end
 
       it "lets children of forks that the user wanted neither use nor harm what they inherit: 1,000 of 1,000" do
-        result = run_with(binding, <<~'RUBY', deadline: 240)
+        result = run_with(binding, <<~'RUBY', deadline: 480)
           USES = {
             Rdkafka::Producer => ->(handle) { handle.produce(topic: TOPIC, payload: "lost") },
             Rdkafka::Consumer => ->(handle) { handle.poll(100) },

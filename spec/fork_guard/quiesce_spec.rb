@@ -5,7 +5,7 @@ require_relative "../support/other_bindings"
 
 RSpec.describe "SwarmNative::ForkGuard.quiesce", :other_bindings, :kafka do
   def run!(code, **options)
-    result = run_ruby(code, env: { "BROKER" => bootstrap_servers, "TOPIC" => new_topic }, deadline: 30, **options)
+    result = run_ruby(code, env: { "BROKER" => bootstrap_servers, "TOPIC" => new_topic }, deadline: 90, **options)
     expect(result).to be_success, result.inspect
     result.out.lines(chomp: true)
   end

@@ -58,7 +58,7 @@ module OtherBindings
   RUBY
 
   # @return [RubyProcess::Result]
-  def run_with(binding, code, deadline: 60, env: {}, **options)
+  def run_with(binding, code, deadline: 180, env: {}, **options)
     setting = { "BINDING" => binding, "KINDS" => KINDS.fetch(binding).join(","), "TOPIC" => new_topic,
                 "BROKER" => bootstrap_servers }
     # One line, so that the lines of the code keep their numbers.

@@ -42,7 +42,9 @@ class ProcessTable
     Dir.children("/proc/#{pid}/task").sort_by(&:to_i).map do |tid|
       task = "/proc/#{pid}/task/#{tid}"
       state = read("#{task}/status")[/^State:\s*(.*)/, 1]
-      line = "  thread #{tid} #{read("#{task}/comm").strip}: #{state}, waits in #{read("#{task}/wchan").strip}, " \
+      # A thread may have any bytes for a name.
+      name = read("#{task}/comm").force_encoding(Encoding::UTF_8).scrub.strip
+      line = "  thread #{tid} #{name}: #{state}, waits in #{read("#{task}/wchan").strip}, " \
              "system call #{read("#{task}/syscall").split.first}"
       [line, *read("#{task}/stack").lines.map { |frame| "    #{frame.strip}" }].join("\n")
     end.join("\n")
