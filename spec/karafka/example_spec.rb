@@ -18,8 +18,8 @@ RSpec.describe "examples/karafka", :test_gems do
           ARGV.replace(["swarm"])
           Karafka::Cli.start
         RUBY
-        result = run_ruby(code, env: env, deadline: 60) do |process|
-          process.wait_for(/^node \d \(pid \d+\) consumed/, 45)
+        result = run_ruby(code, env: env, deadline: 2 * KarafkaApp::PATIENCE) do |process|
+          process.wait_for(/^node \d \(pid \d+\) consumed/, KarafkaApp::PATIENCE)
           process.signal("TERM")
         end
         expect(result.status.exitstatus).to eq(0)

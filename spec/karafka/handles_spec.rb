@@ -19,7 +19,7 @@ RSpec.describe "the drop-in and live librdkafka handles", :karafka, :kafka, :tes
     RUBY
     result = run_karafka(setup) do |app|
       first = app.wait_until_fetching(1).first
-      wait_until(15, "its own message") { app.lines("consumed").any? { |line| line.end_with?("from-node") } }
+      wait_until(KarafkaApp::PATIENCE, "its own message") { app.lines("consumed").any? { |line| line.end_with?("from-node") } }
       app.wait_for(/^native\.node_ready/)
       Process.kill(:KILL, first)
       app.wait_until_fetching(2)

@@ -32,7 +32,7 @@ RSpec.describe "the drop-in's watch over nodes", :karafka, :kafka, :test_gems do
       first = app.wait_until_fetching(1).first
       app.wait_for(/^native\.node_ready/)
       Process.kill(:STOP, first)
-      app.wait_for(/^swarm\.manager\.stopping \d+ -1,0$/, 10)
+      app.wait_for(/^swarm\.manager\.stopping \d+ -1,0$/)
       app.wait_until_fetching(2)
       app.signal("TERM")
     end
@@ -53,7 +53,7 @@ RSpec.describe "the drop-in's watch over nodes", :karafka, :kafka, :test_gems do
     topic = new_topic(partitions: 2)
     produce(topic, 1)
     result = run_karafka(setup, topic: topic) do |app|
-      app.wait_for(/^consumed/, 20)
+      app.wait_for(/^consumed/)
       app.signal("TERM")
     end
     expect(result.out).not_to include("swarm.manager.stopping")
@@ -66,7 +66,7 @@ RSpec.describe "the drop-in's watch over nodes", :karafka, :kafka, :test_gems do
       Karafka.monitor.subscribe("swarm.node.after_fork") { raise "no database" }
     RUBY
     result = run_karafka(setup) do |app|
-      wait_until(20, "three boots") { app.lines("native.node_exited").size == 3 }
+      wait_until(KarafkaApp::PATIENCE, "three boots") { app.lines("native.node_exited").size == 3 }
       app.signal("TERM")
     end
     expect(result.status.exitstatus).to eq(0)
@@ -88,7 +88,7 @@ RSpec.describe "the drop-in's watch over nodes", :karafka, :kafka, :test_gems do
       Karafka.monitor.subscribe("app.running") { trap("TERM", "IGNORE"); say "deaf" }
     RUBY
     result = run_karafka(setup) do |app|
-      app.wait_for(/^deaf/, 20)
+      app.wait_for(/^deaf/)
       app.wait_until_fetching(1)
       app.signal("TERM")
     end
@@ -113,10 +113,10 @@ RSpec.describe "the drop-in's watch over nodes", :karafka, :kafka, :test_gems do
     run_karafka(setup, nodes: 2) do |app|
       nodes = app.wait_until_fetching(2)
       File.write(File.join(app.process.scratch, "hold"), "")
-      wait_until(10, "both hold the GVL") { app.lines("holding").size == 2 }
+      wait_until(KarafkaApp::PATIENCE, "both hold the GVL") { app.lines("holding").size == 2 }
       handles = nodes.map { |pid| SwarmNative::Pidfd.new(pid) }
       app.signal("KILL")
-      expect(handles.map { |handle| handle.wait(2) }).not_to include(nil)
+      expect(handles.map { |handle| handle.wait(15) }).not_to include(nil)
     end
   end
 
@@ -129,7 +129,7 @@ RSpec.describe "the drop-in's watch over nodes", :karafka, :kafka, :test_gems do
       #{once('$ballast = "x" * (400 * 1024 * 1024)')}
     RUBY
     result = run_karafka(setup) do |app|
-      app.wait_until_fetching(2, 30)
+      app.wait_until_fetching(2)
       app.signal("TERM")
     end
     expect(result.out).to match(/^native\.node_exited \d+ memory_limit/)

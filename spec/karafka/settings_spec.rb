@@ -5,11 +5,11 @@ require "support/karafka_app"
 RSpec.describe "the drop-in's settings and contract", :karafka, :kafka, :test_gems do
   # Loads Karafka and then what is asked for; nothing is forked.
   def load_karafka(code, version: KarafkaApp::VERSIONS.last)
-    run_ruby("gem 'karafka', '= #{version}'\nrequire 'karafka'\n#{code}", env: test_gems_env, deadline: 20)
+    run_ruby("gem 'karafka', '= #{version}'\nrequire 'karafka'\n#{code}", env: test_gems_env, deadline: KarafkaApp::PATIENCE)
   end
 
   it "is required after Karafka" do
-    result = run_ruby('require "swarm_native/karafka"', env: test_gems_env)
+    result = run_ruby('require "swarm_native/karafka"', env: test_gems_env, deadline: KarafkaApp::PATIENCE)
     expect(result.err).to include('put require "swarm_native/karafka" below require "karafka"')
     expect(result.status.exitstatus).to eq(1)
   end

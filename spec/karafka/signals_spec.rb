@@ -9,10 +9,10 @@ RSpec.describe "the drop-in's signals", :karafka, :kafka, :test_gems do
     setup = 'trap("TERM") { say "trapped", Process.pid }'
     result = run_karafka(setup, nodes: 2) do |app|
       killed = app.wait_until_fetching(2).first
-      wait_until(10, "ready nodes") { app.lines("native.node_ready").size == 2 }
+      wait_until(KarafkaApp::PATIENCE, "ready nodes") { app.lines("native.node_ready").size == 2 }
       Process.kill(:KILL, killed)
       app.wait_until_fetching(3)
-      wait_until(10, "a ready replacement") { app.lines("native.node_ready").size == 3 }
+      wait_until(KarafkaApp::PATIENCE, "a ready replacement") { app.lines("native.node_ready").size == 3 }
       @running = [app.pid, *app.children]
       app.signal("TERM")
     end
@@ -44,7 +44,7 @@ RSpec.describe "the drop-in's signals", :karafka, :kafka, :test_gems do
       first = app.wait_until_fetching(1).first
       app.wait_for(/^native\.node_ready/)
       Process.kill(:KILL, first)
-      told = app.wait_for(/^native\.node_exited \d+ exited .*\(exit 0\)/, 15)
+      told = app.wait_for(/^native\.node_exited \d+ exited .*\(exit 0\)/)
       expect(told.to_s).not_to include("SIGKILL")
       app.signal("TERM")
     end
@@ -60,9 +60,9 @@ RSpec.describe "the drop-in's signals", :karafka, :kafka, :test_gems do
     RUBY
     result = run_karafka(setup, nodes: 2) do |app|
       before = app.wait_until_fetching(2)
-      wait_until(10, "ready nodes") { app.lines("native.node_ready").size == 2 }
+      wait_until(KarafkaApp::PATIENCE, "ready nodes") { app.lines("native.node_ready").size == 2 }
       app.signal("HUP")
-      app.wait_for(/^native\.restarted/, 30)
+      app.wait_for(/^native\.restarted/)
       expect(app.children & before).to eq([])
       File.write(File.join(app.process.scratch, "scale"), "")
       app.wait_until_fetching(5)

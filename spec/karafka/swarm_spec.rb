@@ -11,7 +11,7 @@ KarafkaApp::VERSIONS.each do |version|
       produce(topic, 10)
       result = run_app(nodes: 2, topic: topic) do |app|
         app.wait_until_fetching(2)
-        wait_until(20, "all messages") { app.lines("consumed").map { |line| line.split[2] }.uniq.size == 10 }
+        wait_until(KarafkaApp::PATIENCE, "all messages") { app.lines("consumed").map { |line| line.split[2] }.uniq.size == 10 }
         expect(app.children).to match_array(app.fetching)
         app.signal("TERM")
       end
@@ -34,7 +34,7 @@ KarafkaApp::VERSIONS.each do |version|
         app.wait_for(/^native\.node_ready/)
         Process.kill(:KILL, first)
         # Plain Karafka takes 30 s.
-        wait_until(3, "a replacement") { app.children.any? { |pid| pid != first } }
+        wait_until(15, "a replacement") { app.children.any? { |pid| pid != first } }
         expect(app.wait_until_fetching(2)).to eq([first, *app.children])
         app.signal("TERM")
       end

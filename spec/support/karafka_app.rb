@@ -72,6 +72,9 @@ module KarafkaApp
     Karafka::Cli.start
   RUBY
 
+  # How long anything may take that has no deadline of its own to keep: a machine may be slow.
+  PATIENCE = 90
+
   # The app while it runs.
   class Running
     attr_reader :process
@@ -83,7 +86,7 @@ module KarafkaApp
     def pid = process.pid
     def out = process.out
     def signal(name) = process.signal(name)
-    def wait_for(...) = process.wait_for(...)
+    def wait_for(pattern, deadline = PATIENCE) = process.wait_for(pattern, deadline)
 
     # @return [Array<String>] the lines so far that begin with this word
     def lines(word) = out.lines(chomp: true).select { |line| line.start_with?("#{word} ") }
@@ -93,7 +96,7 @@ module KarafkaApp
 
     # Waits until as many nodes have ever begun to fetch.
     # @return [Array<Integer>]
-    def wait_until_fetching(count, deadline = 20)
+    def wait_until_fetching(count, deadline = PATIENCE)
       WaitUntil.wait_until(deadline, "#{count} nodes that fetch") { fetching.then { |pids| pids if pids.size >= count } }
     end
 
@@ -109,7 +112,7 @@ module KarafkaApp
   # @yieldparam app [Running]
   # @return [RubyProcess::Result]
   def run_karafka(setup = "", version: KarafkaApp::VERSIONS.last, nodes: 1, topic: new_topic(partitions: 2), plain: false,
-                  env: {}, deadline: 45, **options, &block)
+                  env: {}, deadline: 2 * PATIENCE, **options, &block)
     env = { "APP_KARAFKA" => version, "APP_NODES" => nodes.to_s, "APP_TOPIC" => topic, "APP_SERVERS" => bootstrap_servers,
             "APP_GROUP" => "group-#{topic}", "APP_PLAIN" => ("1" if plain), "KARAFKA_ENV" => "production",
             **test_gems_env, **env }
