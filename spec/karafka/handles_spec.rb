@@ -20,7 +20,7 @@ RSpec.describe "the drop-in and live librdkafka handles", :karafka, :kafka, :tes
     result = run_karafka(setup) do |app|
       first = app.wait_until_fetching(1).first
       wait_until(KarafkaApp::PATIENCE, "its own message") { app.lines("consumed").any? { |line| line.end_with?("from-node") } }
-      app.wait_for(/^native\.node_ready/)
+      app.wait_until_ready
       Process.kill(:KILL, first)
       app.wait_until_fetching(2)
       app.signal("TERM")
@@ -43,7 +43,7 @@ RSpec.describe "the drop-in and live librdkafka handles", :karafka, :kafka, :tes
     setup = %(Karafka.monitor.subscribe("app.supervising") { #{STRANGER} })
     result = run_karafka(setup) do |app|
       first = app.wait_until_fetching(1).first
-      app.wait_for(/^native\.node_ready/)
+      app.wait_until_ready
       Process.kill(:KILL, first)
       app.wait_for(/^error\.occurred \d+ swarm\.supervisor\.error,.*Rdkafka::Producer/)
       app.wait_until_fetching(2)

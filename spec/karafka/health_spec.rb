@@ -30,7 +30,7 @@ RSpec.describe "the drop-in's watch over nodes", :karafka, :kafka, :test_gems do
     RUBY
     result = run_karafka(setup) do |app|
       first = app.wait_until_fetching(1).first
-      app.wait_for(/^native\.node_ready/)
+      app.wait_until_ready
       Process.kill(:STOP, first)
       app.wait_for(/^swarm\.manager\.stopping \d+ -1,0$/)
       app.wait_until_fetching(2)

@@ -9,10 +9,10 @@ RSpec.describe "the drop-in's signals", :karafka, :kafka, :test_gems do
     setup = 'trap("TERM") { say "trapped", Process.pid }'
     result = run_karafka(setup, nodes: 2) do |app|
       killed = app.wait_until_fetching(2).first
-      wait_until(KarafkaApp::PATIENCE, "ready nodes") { app.lines("native.node_ready").size == 2 }
+      app.wait_until_ready(2)
       Process.kill(:KILL, killed)
       app.wait_until_fetching(3)
-      wait_until(KarafkaApp::PATIENCE, "a ready replacement") { app.lines("native.node_ready").size == 3 }
+      app.wait_until_ready(3)
       @running = [app.pid, *app.children]
       app.signal("TERM")
     end
@@ -42,7 +42,7 @@ RSpec.describe "the drop-in's signals", :karafka, :kafka, :test_gems do
     RUBY
     result = run_karafka(setup) do |app|
       first = app.wait_until_fetching(1).first
-      app.wait_for(/^native\.node_ready/)
+      app.wait_until_ready
       Process.kill(:KILL, first)
       told = app.wait_for(/^native\.node_exited \d+ exited .*\(exit 0\)/)
       expect(told.to_s).not_to include("SIGKILL")
@@ -60,7 +60,7 @@ RSpec.describe "the drop-in's signals", :karafka, :kafka, :test_gems do
     RUBY
     result = run_karafka(setup, nodes: 2) do |app|
       before = app.wait_until_fetching(2)
-      wait_until(KarafkaApp::PATIENCE, "ready nodes") { app.lines("native.node_ready").size == 2 }
+      app.wait_until_ready(2)
       app.signal("HUP")
       app.wait_for(/^native\.restarted/)
       expect(app.children & before).to eq([])
@@ -86,7 +86,7 @@ RSpec.describe "the drop-in's signals", :karafka, :kafka, :test_gems do
     RUBY
     result = run_karafka(setup) do |app|
       first = app.wait_until_fetching(1).first
-      app.wait_for(/^native\.node_ready/)
+      app.wait_until_ready
       Process.kill(:KILL, first)
       node = app.wait_until_fetching(2).last
       listening = File.readlines("/proc/net/tcp").map(&:split).find { |line| line[1] == format("0100007F:%04X", port) }

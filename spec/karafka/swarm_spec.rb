@@ -31,7 +31,7 @@ KarafkaApp::VERSIONS.each do |version|
     it "replaces a node killed with SIGKILL at once, and says why it ended" do
       result = run_app(nodes: 1) do |app|
         first = app.wait_until_fetching(1).first
-        app.wait_for(/^native\.node_ready/)
+        app.wait_until_ready
         Process.kill(:KILL, first)
         # Plain Karafka takes 30 s.
         wait_until(15, "a replacement") { app.children.any? { |pid| pid != first } }

@@ -91,6 +91,13 @@ module KarafkaApp
     # @return [Array<String>] the lines so far that begin with this word
     def lines(word) = out.lines(chomp: true).select { |line| line.start_with?("#{word} ") }
 
+    # Until as many nodes as there have ever been are ready, and Karafka's own supervisor has begun: it does so after its
+    # first nodes, which may be ready before.
+    def wait_until_ready(count = 1)
+      WaitUntil.wait_until(PATIENCE, "#{count} ready nodes") { lines("native.node_ready").size >= count }
+      wait_for(/^app\.supervising /)
+    end
+
     # The pids of the nodes that have begun to fetch, in order.
     def fetching = lines("fetching").map { |line| line.split[1].to_i }
 
