@@ -157,7 +157,7 @@ if Nudged.possible?
         p t.enable
         puts t.explain
         ractor.send(1)
-        ractor.take
+        ractor.respond_to?(:value) ? ractor.value : ractor.take
         wait_until { Ractor.count == 1 }
         p t.enable
       RUBY
