@@ -1,7 +1,7 @@
 require "swarm_native"
 broker = SwarmNative::Kafka::EmbeddedBroker.start(topics: { "orders" => 6 })
 kafka = { "bootstrap.servers": broker.bootstrap_servers }
-group = { "group.id": "pay", "auto.offset.reset": "earliest", "session.timeout.ms": 1000, "heartbeat.interval.ms": 200 }
+group = { "group.id": "bills", "auto.offset.reset": "earliest", "group.protocol": "consumer" }
 SwarmNative::Kafka::Producer.new(kafka).tap { |p| 60.times { p.produce(topic: "orders", payload: _1.to_s) } }.close
 SwarmNative::Supervisor.new(nodes: 2).run do |node|
   consumer = SwarmNative::Kafka::Consumer.new(kafka, **group).subscribe("orders")

@@ -139,13 +139,8 @@ module Demo
       return [] if @swarm.faults.empty?
 
       ["", *Table.new(Frame::FAULTS, Frame.fault_rows(@swarm.faults)).lines(width), "",
-       "  Silence is noticed by report_timeout, here #{Words.seconds(POLICY[:report_timeout])}. A message waits until the " \
-       "group has",
-       "  given the partitions anew, which takes up to twice session.timeout.ms, here #{session}."]
-    end
-
-    def session
-      Words.seconds(GROUP[:"session.timeout.ms"] / 1000.0)
+       "  A hung node is noticed by report_timeout, here #{Words.seconds(POLICY[:report_timeout])}, and has",
+       "  shutdown_timeout, here #{Words.seconds(POLICY[:shutdown_timeout])}, to stop before it is killed."]
     end
 
     def verdict

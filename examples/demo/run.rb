@@ -156,7 +156,7 @@ module Demo
       @peace_over ||= @throughput.lasted(Clock.now) >= PEACE || @audit.processed >= @messages * 0.3
     end
 
-    # What one node did alone would be done again by those that join after it and get its partitions.
+    # The first one to come would do it all where there are few messages.
     def all_joined?
       @all_joined ||= !swarm? || @fleet.nodes.all? { |node| node.state == "ready" }
     end

@@ -17,11 +17,9 @@ module Demo
     "auto.offset.reset": "earliest",
     "enable.auto.offset.store": false,
     "auto.commit.interval.ms": 100,
-    # Short, since the partitions of a process that is gone are given to others only when its session has timed out.
-    "session.timeout.ms": 500,
-    "heartbeat.interval.ms": 100,
-    # The others go on with their partitions while those of one are given away.
-    "partition.assignment.strategy": "cooperative-sticky",
+    # Partitions change hands one by one while the others are consumed. Classic groups of the embedded broker stand still
+    # meanwhile, and take no commits: what was done since the last one would be done again.
+    "group.protocol": "consumer",
     "fetch.wait.max.ms": 50
   }.freeze
 end

@@ -30,9 +30,15 @@ impl MockCluster {
         let cluster = unsafe { sys::rd_kafka_mock_cluster_new(client.as_ptr(), brokers.into()) };
         match NonNull::new(cluster) {
             Some(cluster) => {
-                // A group is formed at once; the default of 3 s waits for members that may never come.
+                // A classic group is formed at once; the default of 3 s waits for members that may never come. Members
+                // of the newer protocol take these times from the broker: the defaults of 30 s and 3 s are for
+                // clusters, not for tests.
                 // SAFETY: the cluster lives.
-                unsafe { sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster.as_ptr(), 0) };
+                unsafe {
+                    sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster.as_ptr(), 0);
+                    sys::rd_kafka_mock_set_group_consumer_session_timeout_ms(cluster.as_ptr(), 2000);
+                    sys::rd_kafka_mock_set_group_consumer_heartbeat_interval_ms(cluster.as_ptr(), 100);
+                };
                 Ok(Self { cluster, _client: client })
             }
             None => Err(OpenError::Refused(format!("librdkafka could not start {brokers} brokers"))),

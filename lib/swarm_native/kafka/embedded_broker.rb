@@ -11,6 +11,9 @@ module SwarmNative
     # It keeps messages in memory, about 5 MB a partition, and drops the oldest beyond that. Its process ends with the
     # one that started it, however that ends, and never hands anything on to other children.
     #
+    # Groups of the newer protocol (`group.protocol=consumer`) miss a dead member within three seconds. A classic group
+    # stands still for its session timeout whenever a member joins, and takes no commits meanwhile.
+    #
     # @example
     #   SwarmNative::Kafka::EmbeddedBroker.start(topics: { "orders" => 12 }) do |broker|
     #     SwarmNative::Kafka::Producer.new("bootstrap.servers": broker.bootstrap_servers)
