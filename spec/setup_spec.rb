@@ -6,7 +6,8 @@ RSpec.describe "bin/setup" do
   # A stand-in's calls are written down by "log".
   def set_up(groups: "", programs: [], stand_ins: {}, lists: true)
     tools = links(%w[bash env dirname sort head sed grep tr cat touch] + programs)
-    run_ruby(<<~RUBY, library: nil, args: [ROOT, groups], env: { "CARGO_HOME" => "/nowhere", "HOME" => "/nowhere" })
+    no_home = { "CARGO_HOME" => "/nowhere", "HOME" => "/nowhere" }
+    run_ruby(<<~RUBY, library: nil, deadline: 20, args: [ROOT, groups], env: no_home)
       Dir.mkdir("bin")
       #{tools}.each { |name, path| File.symlink(path, "bin/\#{name}") if path }
       #{stand_ins}.each do |name, script|
@@ -81,7 +82,8 @@ RSpec.describe "bin/setup" do
   end
 
   it "shows what apt-get said when it fails" do
-    result = set_up(programs: ours - ["make"], stand_ins: { **cargo, **root_user, "apt-get" => "echo no such host; exit 100" })
+    stand_ins = { **cargo, **root_user, "apt-get" => "echo no such host; exit 100" }
+    result = set_up(programs: ours - ["make"], stand_ins: stand_ins)
     expect(result.err).to match(/no such host/).and match(/could not install these packages: make/)
     expect(result.out).to match(/^status 1$/)
   end
