@@ -95,7 +95,7 @@ RSpec.describe "SwarmNative::ForkGuard over many forks", :kafka do
       rescue SystemCallError
       end
       p counts.values_at(:bad_child, :beside_a_handle, :refused_for_nothing)
-      p %i[forked refused leased opened interrupted].all? { |what| counts[what] > 10 } || counts
+      p counts[:opened].positive? && %i[forked refused leased interrupted].all? { |what| counts[what] > 10 } || counts
     RUBY
     expect(result).to eq ["[0, 0, 0]", "true"]
   end
