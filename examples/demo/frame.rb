@@ -67,7 +67,10 @@ module Demo
       rows << ["all", "", "", nodes.sum(&:restarts).to_s, Words.count(rates.sum)]
       shares = nodes.map { |node| node.processed.fdiv(run.messages) } << share(run)
       titles, *lines = Table.new(NODES, rows).lines(@width)
-      [titles, *lines.zip(shares, rows).map { |line, part, row| colour_state(line, row[1].strip) + bar(part, line.size) }]
+      lines = lines.zip(shares, rows).map do |line, part, row|
+        colour_state(line, row[1].strip) + bar(part, line.size)
+      end
+      [titles, *lines]
     end
 
     def whole(run, rates)

@@ -18,8 +18,8 @@ module Demo
 
     def parser
       OptionParser.new do |o|
-        o.banner = "Usage: bin/demo [options]\n\nA swarm consumes Kafka while its nodes are killed, frozen, crashed and " \
-                   "silenced,\nand loses no message.\n\n"
+        o.banner = "Usage: bin/demo [options]\n\nA swarm consumes Kafka while its nodes are killed, frozen, crashed " \
+                   "and silenced,\nand loses no message.\n\n"
         number(o, "--nodes N", self.class::NODES, "processes in the swarm (4)") { |n| self.nodes = n }
         number(o, "--messages N", self.class::MESSAGES, "messages for each of the two runs (100000)") do |n|
           self.messages = n

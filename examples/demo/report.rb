@@ -47,7 +47,7 @@ module Demo
     # @param width [Integer, nil] of the terminal
     # @return [Array<String>]
     def lines(width = nil)
-      ["", *account, "", *speed, *faults(width), "", *verdict]
+      [*account, "", *speed, *faults(width), "", *verdict].flat_map { |line| Words.wrap(line, width) }
     end
 
     private
@@ -78,7 +78,8 @@ module Demo
       unless audit.complete?
         problems << "#{run.title}: #{Words.plural(audit.lost, 'message')} lost, ids #{audit.lost_ids.join(' ')} ..."
       end
-      problems << "#{run.title}: #{Words.plural(audit.strangers, 'message')} that nobody sent" if audit.strangers.positive?
+      strangers = audit.strangers
+      problems << "#{run.title}: #{Words.plural(strangers, 'message')} that nobody sent" if strangers.positive?
       problems
     end
 
@@ -127,7 +128,7 @@ module Demo
       return [] unless ratio
 
       unless comparable?
-        return ["             (not to be compared: other programs kept the machine busy, one process had no whole core)"]
+        return ["             (not to be compared: one process had no whole core, other programs were busy too)"]
       end
 
       most = [@cores, @options.nodes].min
@@ -139,8 +140,9 @@ module Demo
       return [] if @swarm.faults.empty?
 
       ["", *Table.new(Frame::FAULTS, Frame.fault_rows(@swarm.faults)).lines(width), "",
-       "  A hung node is noticed by report_timeout, here #{Words.seconds(POLICY[:report_timeout])}, and has",
-       "  shutdown_timeout, here #{Words.seconds(POLICY[:shutdown_timeout])}, to stop before it is killed."]
+       "  A hung node is noticed by report_timeout, here #{Words.seconds(POLICY[:report_timeout])}, and has " \
+       "shutdown_timeout,",
+       "  here #{Words.seconds(POLICY[:shutdown_timeout])}, to stop before it is killed."]
     end
 
     def verdict

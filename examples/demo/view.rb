@@ -114,7 +114,8 @@ module Demo
       def progress(run)
         @shown_at = Clock.now
         states = run.fleet.nodes.map(&:state).tally.map { |state, count| "#{count} #{state}" }.join(", ")
-        done = "#{Words.count(run.audit.processed)} of #{Words.count(run.messages)} messages, #{Words.count(run.rate)}/s"
+        done = "#{Words.count(run.audit.processed)} of #{Words.count(run.messages)} messages, " \
+               "#{Words.count(run.rate)}/s"
         line(run, run.swarm? ? "#{done}; nodes: #{states}" : done)
       end
 

@@ -20,6 +20,18 @@ module Demo
       format("%.1f ms", seconds * 1000)
     end
 
+    # @param width [Integer, nil] nil: no limit
+    # @return [Array<String>] the line, broken between words; what follows stands below the text, not below its label
+    def wrap(line, width)
+      indent = line[/\A\s*(?:[A-Z][a-z]+(?: [a-z]+)? {2,})?/].size
+      lines = []
+      while width && line.size > width && (space = line.rindex(" ", width)) && space > indent
+        lines << line[0...space]
+        line = "#{' ' * indent}#{line[space..].lstrip}"
+      end
+      lines << line
+    end
+
     def plural(number, word)
       "#{count(number)} #{word}#{'s' unless number == 1}"
     end
