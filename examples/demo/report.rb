@@ -119,19 +119,23 @@ module Demo
       ratio ? ", #{ratio} x one process" : ""
     end
 
-    # One process that works all the time has a whole core, unless other programs take a part of it.
+    # One process that works all the time has a whole core, unless other programs take a part of it. More than all cores
+    # can do means that they took more of it in the first run than in the second.
     def comparable?
-      !ratio.nil? && @alone.cpu.cores >= WHOLE_CORE
+      !ratio.nil? && @alone.cpu.cores >= WHOLE_CORE && ratio <= most
+    end
+
+    def most
+      [@cores, @options.nodes].min
     end
 
     def limits
       return [] unless ratio
 
       unless comparable?
-        return ["             (not to be compared: one process had no whole core, other programs were busy too)"]
+        return ["             (not to be compared: other programs were busy too, and not equally in both runs)"]
       end
 
-      most = [@cores, @options.nodes].min
       ["             (#{'before the first fault; ' if @options.chaos}#{most} x is the most for " \
        "#{Words.plural(@options.nodes, 'node')} on #{Words.plural(@cores, 'core')}, which broker and producer use too)"]
     end

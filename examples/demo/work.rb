@@ -7,7 +7,7 @@ module Demo
   # The messages and the work in them: an order is parsed, added up and signed many times over. All of it needs the
   # GVL, so that one process cannot use more than one core.
   module Work
-    ROUNDS = 60
+    ROUNDS = 100
 
     module_function
 
