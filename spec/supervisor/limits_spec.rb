@@ -61,15 +61,16 @@ RSpec.describe SwarmNative::Supervisor, "with limits" do
 
   it "gives nodes their niceness and their place before the OOM killer" do
     result = run_swarm(<<~'RUBY')
+      before = Process.getpriority(Process::PRIO_PROCESS, 0)
       swarm = supervisor(worker_niceness: 7, oom_score_adj: 300)
       swarm.on(:node_ready) { swarm.stop }
       swarm.run do |node|
         puts Process.getpriority(Process::PRIO_PROCESS, 0), File.read("/proc/self/oom_score_adj")
         WORK.call(node)
       end
-      puts Process.getpriority(Process::PRIO_PROCESS, 0)
+      puts Process.getpriority(Process::PRIO_PROCESS, 0) == before
     RUBY
-    expect(result.out).to eq("7\n300\n0\n")
+    expect(result.out).to eq("7\n300\ntrue\n")
   end
 
   it "tells in the event what was raised in the node, in a hook or in its work, with the backtrace" do
@@ -97,7 +98,7 @@ RSpec.describe SwarmNative::Supervisor, "with limits" do
 
     result = run_swarm(<<~'RUBY')
       Process::Sys.setuid(65_534)
-      swarm = supervisor(worker_niceness: -5)
+      swarm = supervisor(worker_niceness: Process.getpriority(Process::PRIO_PROCESS, 0) - 1)
       swarm.on_node_exit { |event| puts event.message.lines.first[/Permission denied.*/]; swarm.stop }
       swarm.run(&WORK)
     RUBY
