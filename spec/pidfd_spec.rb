@@ -11,7 +11,8 @@ RSpec.describe SwarmNative::Pidfd do
   # Runs the code and returns what it has printed, evaluated: it prints by `say value`.
   def said(code, **options)
     result = run_ruby(<<~RUBY, **options)
-      include SwarmNative
+      # Not by include: a gem that asks whether Something::VERSION is defined would find ours.
+      Pidfd, ClosedHandle, ExitStatus = SwarmNative::Pidfd, SwarmNative::ClosedHandle, SwarmNative::ExitStatus
       def say(*values) = values.each { |value| puts value.inspect }
       def sh(script, **options) = Process.spawn("/bin/sh", "-c", script, **options)
       # A process that is no child of this one, and that exits with 5 once its block is over. Its parent reaps it.
