@@ -79,7 +79,7 @@ RSpec.describe "SwarmNative::ForkGuard.quiesce", :other_bindings, :kafka do
     expect(out).to eq ["SwarmNative::Kafka::Producer rdkafka#producer-1 (made at example.rb:1)", "1"]
   end
 
-  it "loses nothing of threads that go on producing", :gc_stress do
+  it "loses nothing of threads that go on producing" do
     out = run!(<<~'RUBY')
       producer = SwarmNative::Kafka::Producer.new("bootstrap.servers": ENV["BROKER"])
       stop = false

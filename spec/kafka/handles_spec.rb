@@ -82,7 +82,7 @@ RSpec.describe "Kafka handles" do
   end
 
   # What a process finds that inherits handles in spite of everything: the guard is walked round.
-  it "are inert in a forked child: each method tells whose they are, GC and exit are clean and quick", :gc_stress do
+  it "are inert in a forked child: each method tells whose they are, GC and exit are clean and quick" do
     expect(lines(<<~'RUBY')).to eq ["StaleHandle"] * 17 + %w[true exited true]
       delivery = producer.produce(topic: "t", payload: "x")
       pending = K::Producer.new("bootstrap.servers": "127.0.0.1:1")
@@ -154,7 +154,7 @@ RSpec.describe "Kafka handles" do
   end
 
   describe "and trap handlers" do
-    it "run while a poll waits, which goes on afterwards", :gc_stress do
+    it "run while a poll waits, which goes on afterwards" do
       expect(lines(<<~'RUBY')).to eq %w[trapped 0 true]
         trap("USR1") { puts "trapped" }
         Thread.new { sleep 0.2; Process.kill("USR1", Process.pid) }
@@ -164,7 +164,7 @@ RSpec.describe "Kafka handles" do
       RUBY
     end
 
-    it "may close the handle that the thread waits on", :gc_stress do
+    it "may close the handle that the thread waits on" do
       expect(lines(<<~'RUBY')).to eq %w[ClosedHandle ClosedHandle true]
         dead = K::Producer.new("bootstrap.servers": "127.0.0.1:1")
         dead.produce(topic: "t", payload: "x")
@@ -198,7 +198,8 @@ RSpec.describe "Kafka handles" do
 
   it "survive compaction and a stressed collector" do
     expect(lines(<<~'RUBY', deadline: 60)).to eq %w[x x 20]
-      GC.verify_compaction_references(toward: :empty, double_heap: true) if GC.respond_to?(:verify_compaction_references)
+      heap = RUBY_VERSION < "3.2" ? :double_heap : :expand_heap
+      GC.verify_compaction_references(toward: :empty, heap => true) if GC.respond_to?(:verify_compaction_references)
       message = batch[0]
       puts message.payload
       GC.stress = true

@@ -140,17 +140,18 @@ if Nudged.possible?
           wait_until(60) { rounds > start + count }
           Turnstile.stats.since(before)
         end
-        p during.call(5).nudges
+        # One a wake-up would be 20 and more; what else runs in the process may get a few.
+        p during.call(20).nudges < 10
         Turnstile.light!(busy)
         Turnstile.light!(Thread.main)
         Turnstile.auto!(waiter)
-        seen = during.call(5)
-        p seen.nudges, seen.wake_ups >= 4
+        seen = during.call(20)
+        p seen.nudges < 10, seen.wake_ups >= 4
         Turnstile.auto!(busy)
         p during.call(200).nudges > 50
       RUBY
       expect(result).to be_success, result.inspect
-      expect(result.out).to eq("0\n0\ntrue\ntrue\n")
+      expect(result.out).to eq("true\ntrue\ntrue\ntrue\n")
     end
   end
 else
