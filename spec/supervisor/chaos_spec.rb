@@ -53,7 +53,7 @@ RSpec.describe SwarmNative::Supervisor, "in chaos" do
         Process.wait(stranger)
       INNER
       load_path = $LOAD_PATH.flat_map { |path| ["-I", path] }
-      system("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", RbConfig.ruby, *load_path, "-e", code, exception: true)
+      system("unshare", "--pid", "--fork", "--kill-child", RbConfig.ruby, *load_path, "-e", code, exception: true)
     RUBY
     expect(result.out).to eq("true\nfalse\nfalse\nnil\n")
   end
