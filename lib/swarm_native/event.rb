@@ -14,13 +14,14 @@ module SwarmNative
   # | `:node_killed` | it did not stop in time and was killed |
   # | `:node_exited` | it ended; `exit_status`, `reason`, `duration` of its life, `restart_in` seconds |
   # | `:crash_loop` | the slot's nodes die again and again; said once |
+  # | `:replacement_waits` | it is to be replaced (`reason`), and waits for slots that do not get ready; said once |
   # | `:quieting` | nodes fetch no more, nothing is restarted |
   # | `:restarting`, `:restarted` | a rolling restart begins, is done |
   # | `:stopping`, `:stopped` | the swarm stops, all nodes have ended |
   # | `:error` | something failed that the swarm survives: `message`, and `error` where Ruby raised one |
   class Event
-    NAMES = %i[node_started node_ready node_unhealthy node_stopping node_killed node_exited crash_loop quieting
-               restarting restarted stopping stopped error].freeze
+    NAMES = %i[node_started node_ready node_unhealthy node_stopping node_killed node_exited crash_loop
+               replacement_waits quieting restarting restarted stopping stopped error].freeze
 
     # @return [Symbol] one of {NAMES}
     attr_reader :name
@@ -95,6 +96,7 @@ module SwarmNative
       when :node_killed then "killed, since it did not stop in time (#{reason})#{seen}"
       when :node_exited then "ended after #{seconds(duration)}: #{reason}#{exit_words}#{comes_back}#{first_line}"
       when :crash_loop then "is in a crash loop: its last process ended #{reason}#{exit_words}#{comes_back}"
+      when :replacement_waits then "waits to be replaced (#{reason}): #{message}"
       when :quieting then "swarm is quiet: nodes fetch no more, nothing is restarted"
       when :restarting then "rolling restart begins"
       when :restarted then "rolling restart is done"

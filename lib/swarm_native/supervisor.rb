@@ -346,7 +346,7 @@ module SwarmNative
     end
 
     SEVERITY = Hash.new("info").merge!(error: "error", crash_loop: "error", node_killed: "warn",
-                                       node_unhealthy: "warn").freeze
+                                       node_unhealthy: "warn", replacement_waits: "warn").freeze
     private_constant :SEVERITY
 
     def log(event)

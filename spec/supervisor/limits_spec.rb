@@ -59,6 +59,40 @@ RSpec.describe SwarmNative::Supervisor, "with limits" do
     expect(result.out).to eq(%(["max_lifetime"]\ntrue\n))
   end
 
+  it "says that a rolling restart waits for a slot whose nodes do not get ready, and goes on once it is" do
+    result = run_swarm(<<~'RUBY', deadline: 30)
+      swarm = supervisor(nodes: 2, settle: 0, backoff_min: 0.01, backoff_max: 0.02)
+      told = record(swarm)
+      count = ->(name) { told.count { |event| event.name == name } }
+      thread = in_background(swarm) do |node|
+        exit!(9) if File.exist?("broken")
+        WORK.call(node)
+      end
+      all_ready(swarm)
+      File.write("broken", "")
+      swarm.restart
+      wait_until(10) { count[:error] == 1 }
+      swarm.restart
+      wait_until(10) { count[:node_exited] > 5 }
+      waits = told.select { |event| event.name == :replacement_waits }
+      puts waits.size, waits[0].to_s.sub(waits[0].pid.to_s, "N"), waits[0].pid == swarm.nodes[1].pid
+      puts count[:restarted]
+      File.delete("broken")
+      wait_until(10) { count[:restarted] == 1 }
+      swarm.stop
+      thread.join
+      puts count[:replacement_waits], told.index { |event| event.name == :restarted } > told.rindex { |event| event.name == :node_ready }
+    RUBY
+    expect(result.out).to eq(<<~TEXT)
+      1
+      node 1 (pid N) waits to be replaced (restart): node 0 has to be ready first, and does not get ready
+      true
+      0
+      1
+      true
+    TEXT
+  end
+
   it "gives nodes their niceness and their place before the OOM killer" do
     result = run_swarm(<<~'RUBY')
       before = Process.getpriority(Process::PRIO_PROCESS, 0)

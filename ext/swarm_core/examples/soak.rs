@@ -1,4 +1,5 @@
-//! Plays as many schedules as one likes, on all cores: `cargo run --release --example soak -- 10000000 [seed]`.
+//! Plays as many schedules as one likes: `cargo run --release --example soak -- 10000000 [seed [threads]]`, on all cores
+//! unless told otherwise.
 //!
 //! Ends with 1 at the first broken rule, after the shortest schedule that still breaks it.
 
@@ -28,16 +29,18 @@ struct Found {
 
 fn main() -> ExitCode {
     let mut numbers = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
-    let (schedules, seed) = match (numbers.next(), numbers.next()) {
-        (Some(Ok(schedules)), None) => (schedules, 0),
-        (Some(Ok(schedules)), Some(Ok(seed))) => (schedules, seed),
+    let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
+    let (schedules, seed, threads) = match [numbers.next(), numbers.next(), numbers.next()] {
+        [Some(Ok(schedules)), None, None] => (schedules, 0, cores),
+        [Some(Ok(schedules)), Some(Ok(seed)), None] => (schedules, seed, cores),
+        [Some(Ok(schedules)), Some(Ok(seed)), Some(Ok(threads @ 1..))] => (schedules, seed, threads),
         _ => {
-            eprintln!("usage: soak SCHEDULES [SEED]");
+            eprintln!("usage: soak SCHEDULES [SEED [THREADS]]");
             return ExitCode::from(2);
         }
     };
     let started = Instant::now();
-    let found = soak(schedules, seed);
+    let found = soak(schedules, seed, threads);
     let seconds = started.elapsed().as_secs_f64();
     if let Some(broken) = found.broken {
         report(broken);
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 /// Schedule n is the one of the seed `seed + n`, whichever thread plays it.
-fn soak(schedules: u64, seed: u64) -> Found {
+fn soak(schedules: u64, seed: u64, threads: u64) -> Found {
     let (next, stop, found) = (AtomicU64::new(0), AtomicBool::new(false), Mutex::new(Found::default()));
     let work = || {
         while !stop.load(Ordering::Relaxed) {
@@ -68,8 +71,7 @@ fn soak(schedules: u64, seed: u64) -> Found {
             }
         }
     };
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| (0..cores).for_each(|_| _ = scope.spawn(work)));
+    thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(work)));
     found.into_inner().expect("no thread panics while it holds the lock")
 }
 

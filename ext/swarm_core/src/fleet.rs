@@ -71,6 +71,8 @@ struct Plan {
     coming: Vec<Coming>,
     /// A rolling restart is under way.
     rolling: bool,
+    /// Somebody was told that what is next waits for slots that do not come back.
+    waits: bool,
 }
 
 /// What has become of a replacement.
@@ -302,8 +304,7 @@ impl Fleet {
         }
         while self.plan.coming.len() < self.policy.max_unavailable as usize {
             let Some((who, reason)) = self.plan.next.pop_front() else { break };
-            let node = &self.nodes[who.id as usize];
-            if node.who() == who && node.is_up() {
+            if self.up(who).is_some() {
                 let next = Who { generation: who.generation + 1, ..who };
                 // A replacement that is replaced in its turn has not failed.
                 self.plan.coming.retain(|coming| coming.who.id != who.id);
@@ -311,12 +312,40 @@ impl Fleet {
                 self.node(who.id, node::Event::Stop(reason), now, out);
             }
         }
+        while self.plan.next.front().is_some_and(|(who, _)| self.up(*who).is_none()) {
+            self.plan.next.pop_front();
+        }
         let next = self.plan.next.iter().map(|(_, reason)| reason);
         let coming = self.plan.coming.iter().filter(|coming| !coming.failed).map(|coming| &coming.reason);
         if self.plan.rolling && !next.chain(coming).any(|reason| *reason == Reason::Restart) {
             self.plan.rolling = false;
             out.push(Action::Emit(Notice::new(What::Restarted)));
         }
+        self.tell_who_waits(out);
+    }
+
+    /// Says once that who is next waits for slots whose replacements do not get ready: only a person may know why.
+    fn tell_who_waits(&mut self, out: &mut Vec<Action>) {
+        let Plan { next, coming, .. } = &self.plan;
+        let stuck = coming.len() >= self.policy.max_unavailable as usize && coming.iter().all(|coming| coming.failed);
+        let first = next.front().filter(|_| stuck);
+        if let (Some((who, reason)), false) = (first, self.plan.waits) {
+            let slots: Vec<String> = coming.iter().map(|coming| coming.who.id.to_string()).collect();
+            let slots = format!("{} {}", if slots.len() == 1 { "node" } else { "one of the nodes" }, slots.join(", "));
+            out.push(Action::Emit(Notice {
+                node: Some(who.id),
+                pid: self.up(*who).and_then(|node| node.state().life()).map(|life| life.pid),
+                reason: Some(*reason),
+                message: Some(format!("{slots} has to be ready first, and does not get ready")),
+                ..Notice::new(What::ReplacementWaits)
+            }));
+        }
+        self.plan.waits = first.is_some();
+    }
+
+    /// The node of a process that is present and was not told to stop.
+    fn up(&self, who: Who) -> Option<&Node> {
+        self.nodes.get(who.id as usize).filter(|node| node.who() == who && node.is_up())
     }
 
     /// What has become of a process that replaces another.

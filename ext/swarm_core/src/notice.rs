@@ -98,6 +98,8 @@ pub enum What {
     NodeExited,
     /// The slot's nodes die again and again.
     CrashLoop,
+    /// A node that is to be replaced waits for a slot whose replacements do not get ready.
+    ReplacementWaits,
     /// The swarm fetches no more; nothing is restarted.
     Quieting,
     /// A rolling restart has begun.
@@ -123,6 +125,7 @@ impl What {
             What::NodeKilled => "node_killed",
             What::NodeExited => "node_exited",
             What::CrashLoop => "crash_loop",
+            What::ReplacementWaits => "replacement_waits",
             What::Quieting => "quieting",
             What::Restarting => "restarting",
             What::Restarted => "restarted",

@@ -387,13 +387,16 @@ fn a_second_rolling_restart_goes_on_once_the_slot_that_ended_the_first_is_ready(
     let mut bench = Bench::ready(&[("nodes", 2)]);
     bench.step(Event::Restart).ends(0, GONE).ends(0, CRASH);
     assert_eq!(bench.told.last(), Some(&What::Error));
-    bench.step(Event::Restart).after(2.0);
+    bench.step(Event::Restart);
+    assert_eq!(bench.told[bench.told.len() - 2..], [What::Restarting, What::ReplacementWaits]);
+    bench.after(2.0);
     assert_eq!(bench.states(), ["booting", "ready"], "one node at a time is down");
     let who = bench.who(0);
     bench.step(Event::Told(who, READY));
     assert_eq!(bench.states(), ["ready", "stopping"]);
     bench.ends(1, GONE).all_ready();
-    assert_eq!(bench.told.iter().filter(|what| **what == What::Error).count(), 1);
+    let count = |what| bench.told.iter().filter(|told| **told == what).count();
+    assert_eq!([What::Error, What::ReplacementWaits].map(count), [1, 1]);
     assert_eq!(bench.told.last(), Some(&What::Restarted));
 }
 

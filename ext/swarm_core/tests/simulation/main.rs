@@ -36,6 +36,7 @@ const ALL: &[&str] = &[
     "node_killed",
     "node_exited",
     "crash_loop",
+    "replacement_waits",
     "quieting",
     "restarting",
     "restarted",

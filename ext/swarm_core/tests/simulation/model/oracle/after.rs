@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use swarm_core::fleet::{Event, Fleet};
 use swarm_core::node::NodeId;
-use swarm_core::notice::Reason;
 
 use super::slot::{Process, Slot};
 use super::{Mode, Oracle};
@@ -123,44 +122,6 @@ impl Oracle {
                     }
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// The processes that work and are not told to stop.
-    fn working(&self) -> impl Iterator<Item = &Process> {
-        let processes = self.slots.iter().filter_map(|slot| slot.process.as_ref());
-        processes.filter(|process| process.ready.is_some() && process.told.is_none())
-    }
-
-    /// Whether a node may have become too old. When exactly is up to chance, and it may have to wait for its turn.
-    fn may_grow_old(&self) -> bool {
-        self.working().any(|process| process.old_within(&self.policy).is_some_and(|old| self.now >= old.from))
-    }
-
-    /// What can wait is done as soon as enough nodes are up, and somebody is told when a rolling restart is done.
-    fn plan(&self) -> Result<(), Broken> {
-        if !self.is_running() {
-            return Ok(());
-        }
-        let since = self.rolling.unwrap_or(0);
-        let up = self.slots.iter().filter_map(|slot| slot.process.as_ref()).filter(|process| process.told.is_none());
-        let old = up.clone().find(|process| process.number <= since);
-        if self.down() < self.policy.max_unavailable() as usize {
-            rule!(old.is_none(), "the rolling restart does not go on: {old:?}");
-            let ticked = self.event == Event::Tick;
-            let ripe = |process: &&Process| {
-                let old = process.old_within(&self.policy).is_some_and(|old| ticked && self.now >= old.to);
-                process.over.is_some() || old
-            };
-            let ripe = self.working().find(ripe);
-            rule!(ripe.is_none(), "nothing hinders its replacement: {ripe:?}");
-            let rolled = self
-                .slots
-                .iter()
-                .filter_map(|slot| slot.down)
-                .any(|down| !down.failed && down.reason == Reason::Restart);
-            rule!(self.rolling.is_none() || rolled, "the rolling restart is done, and nobody was told");
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use self::slot::{Down, Process, Slot};
 use super::{Broken, rule};
 
 mod after;
+mod plan;
 mod slot;
 
 /// A second request to stop within this time is the first.
@@ -41,6 +42,8 @@ pub struct Oracle {
     event: Event,
     /// The forks until the last request for a rolling restart that is still under way.
     rolling: Option<u64>,
+    /// Who waits for slots that do not come back, as was told.
+    waiting: Option<Who>,
     forks: u64,
     ends: u64,
     killed: Vec<NodeId>,
@@ -64,6 +67,7 @@ impl Oracle {
             now,
             event: Event::Tick,
             rolling: None,
+            waiting: None,
             forks: 0,
             ends: 0,
             killed: Vec::new(),
@@ -229,19 +233,6 @@ impl Oracle {
         }
     }
 
-    /// How many nodes are down for what could wait.
-    fn down(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.down.is_some()).count()
-    }
-
-    fn give_up_roll(&mut self) {
-        self.rolling = None;
-        for slot in &mut self.slots {
-            slot.down = None;
-            slot.roll_failed = false;
-        }
-    }
-
     /// Judges something that the fleet wants done.
     pub fn action(&mut self, action: &Action) -> Result<(), Broken> {
         let quietly = matches!(action, Action::Measure(_));
@@ -344,6 +335,7 @@ impl Oracle {
         };
         rule!(notice.pid == Some(process.pid), "{notice:?} is not about process {}", process.pid);
         match notice.what {
+            What::ReplacementWaits => self.waits(id, notice),
             What::NodeStarted => {
                 rule!(!process.announced, "{:?} started twice", process.who);
                 process.announced = true;
