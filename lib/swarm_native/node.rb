@@ -20,13 +20,13 @@ module SwarmNative
     attr_reader :pid
 
     # @api private
+    # In the supervisor, before the fork: what is made there costs the new process nothing.
     def initialize(id, core)
       @id = id
-      @pid = Process.pid
       @core = core
       @lock = Mutex.new
       @told = ConditionVariable.new
-      @bell_out, @bell_in = IO.pipe
+      @bell = nil
       @stopping = @quiet = false
       @unsent_ready = false
       @unsent_code = nil
@@ -90,17 +90,20 @@ module SwarmNative
     end
 
     # @api private
-    # Takes the descriptors on which it reports and is asked.
-    def connect(reports, questions)
-      @reports = IO.for_fd(reports, "wb")
-      @questions = IO.for_fd(questions, "rb")
-    end
+    # In the new process.
+    def born = @pid = Process.pid
 
     # @api private
-    # Begins to listen and, if `interval` is given, to report.
-    def begin(interval)
+    # Begins to listen for signals and for what comes on the descriptor `questions`, and, if `interval` is given, to
+    # report.
+    def begin(questions, interval)
       healthy if interval
-      Thread.new { listen(interval) }.tap { |thread| thread.name = "swarm node" }
+      Thread.new do
+        Thread.current.name = "swarm node"
+        # Without it nobody would wake who waits, and nobody report.
+        Thread.current.abort_on_exception = true
+        listen(IO.for_fd(questions, "rb"), interval)
+      end
     end
 
     # @api private
@@ -117,20 +120,23 @@ module SwarmNative
       when "TSTP" then @quiet = true
       else return
       end
-      @bell_in.write_nonblock("!", exception: false)
+      @bell&.write_nonblock("!", exception: false)
     end
 
     private
 
     # Wakes whoever waits when the bell rings, answers questions, and reports when there is nothing to do.
-    def listen(interval)
+    def listen(questions, interval)
       due = interval && (now + interval)
-      sources = [@bell_out, @questions]
+      rung, @bell = IO.pipe
+      # What came before there was a bell.
+      wake
+      sources = [rung, questions]
       loop do
         ready, = IO.select(sources, nil, nil, due && [due - now, 0].max)
-        ring if ready&.include?(@bell_out)
+        wake if ready&.include?(rung) && rung.read_nonblock(64, exception: false)
         # The pipe ends with the supervisor.
-        sources.delete(@questions) if ready&.include?(@questions) && !answer
+        sources.delete(questions) if ready&.include?(questions) && !answer(questions)
         next unless due && now >= due
 
         healthy
@@ -138,15 +144,14 @@ module SwarmNative
       end
     end
 
-    def ring
-      @bell_out.read_nonblock(64, exception: false)
+    def wake
       @lock.synchronize { @told.broadcast }
     end
 
     # The supervisor asks what all threads are doing.
     # @return [Boolean] false: nobody will ask any more
-    def answer
-      return false unless @questions.read_nonblock(64, exception: false)
+    def answer(questions)
+      return false unless questions.read_nonblock(64, exception: false)
 
       (Thread.list - [Thread.current]).each do |thread|
         say("trace", [thread.inspect, *thread.backtrace].join("\n  "))
@@ -157,9 +162,7 @@ module SwarmNative
     # One line of text for the supervisor, cut to what a pipe takes at once or not at all; dropped when it is full.
     def say(kind, text)
       line = "#{kind} #{text.scrub.strip.tr("\n", TEXT_NEWLINE)}".byteslice(0, LONGEST_TEXT).scrub("")
-      @reports.write_nonblock("#{line}\n", exception: false)
-    rescue Errno::EPIPE
-      nil
+      @core.tell("#{line}\n")
     end
 
     def report(word)
@@ -167,16 +170,10 @@ module SwarmNative
 
       @lock.synchronize do
         word == :ready ? @unsent_ready = true : @unsent_code = [@unsent_code, word].compact.max
-        @unsent_ready = false if @unsent_ready && sent?(:ready)
-        @unsent_code = nil if @unsent_code && sent?(@unsent_code)
+        @unsent_ready = false if @unsent_ready && @core.tell("ready\n")
+        @unsent_code = nil if @unsent_code && @core.tell("#{@unsent_code}\n")
       end
       true
-    end
-
-    def sent?(word)
-      @reports.write_nonblock("#{word}\n", exception: false) != :wait_writable
-    rescue Errno::EPIPE
-      true # the supervisor is gone, and the orphan watch is about to say so
     end
 
     def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)

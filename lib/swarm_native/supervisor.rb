@@ -225,8 +225,9 @@ module SwarmNative
         # Ruby forgets at a fork what is pending, in the parent too: let it come, and fork another time.
         return core.not_forked(id, generation) if Thread.pending_interrupt?
 
+        node = Node.new(id, core)
         begin
-          pid = fork_or_leave(id) { be_node(core, id, work) }
+          pid = fork_or_leave(id) { be_node(core, node, work) }
         rescue Exception => e # rubocop:disable Lint/RescueException -- it is raised again
           # What Thread#raise brings may come with the return of the fork, and then there is a child all the same.
           pid = core.last_child
@@ -288,25 +289,26 @@ module SwarmNative
     end
 
     # The child, from its first line to its end.
-    def be_node(core, id, work)
-      born = begin
+    def be_node(core, node, work)
+      failed = begin
         core.born
+        nil
       rescue StandardError => e
         e # told once there is somebody to tell
       end
-      node = Node.new(id, core)
+      node.born
       Traps.hand_over(node)
       core.release_signals
-      node.connect(*(core.wait_for_go or exit!(1)))
-      work_and_leave(node, work, core.settings, born)
+      questions = core.wait_for_go or exit!(1)
+      work_and_leave(node, work, core.settings, questions, failed)
     end
 
-    def work_and_leave(node, work, settings, born)
-      raise born if born
+    def work_and_leave(node, work, settings, questions, failed)
+      raise failed if failed
 
       # Told to stop before it began: it was forked for nothing.
       unless node.stopping?
-        node.begin(settings[:reports] ? settings[:report_interval] : nil)
+        node.begin(questions, settings[:reports] ? settings[:report_interval] : nil)
         @hooks[:after_fork].each { |hook| hook.call(node) }
         work.call(node)
       end

@@ -36,9 +36,8 @@ module SwarmNative
       # In a child, while signals are held back: handlers of the node's own, each followed by what the user had trapped
       # before the supervisor ran.
       def hand_over(node)
-        # The supervisor's handlers run what the fork copied, and do nothing, since the pid differs. On Ruby 3.3 a sleep
-        # alone does not always take the copied signals up; a signal to oneself has Ruby look at them all, at once.
-        sleep 0
+        # The supervisor's handlers run what the fork copied, and do nothing, since the pid differs: a signal to oneself
+        # has Ruby look at all that it has taken in, at once.
         trapped = SIGNALS.find { |signal| @found[signal] != "IGNORE" }
         Process.kill(trapped, Process.pid) if trapped
         @supervisors = [].freeze

@@ -17,6 +17,7 @@ RSpec.describe SwarmNative::Supervisor, "forks" do
         event.node_id == 2 && !@killed ? (@killed = true; Process.kill(:KILL, event.pid)) : (swarm.stop if @killed)
       end
       swarm.run do |node|
+        wait_until { Thread.list.any? { |thread| thread.name == "swarm node" && thread.stop? } }
         File.write("node", (kinds - before).map { |name| name[/\A\D+/] }.tally.sort.map { |pair| pair.join(" ") }.join("\n"))
         WORK.call(node)
       end

@@ -6,14 +6,15 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::IntoRawFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use magnus::value::ReprValue;
-use magnus::{Error, Module, Object, RArray, RHash, Ruby, Value, function, method};
+use magnus::{Error, Module, Object, RArray, RHash, RString, Ruby, Value, function, method};
 use nix::sys::signal::Signal;
+use rustix::io::{Errno, retry_on_intr};
 use swarm_core::exit_status::ExitStatus;
 use swarm_core::fleet::{Event, Fleet};
 use swarm_core::node::{Action, Node, NodeId, State, Who};
@@ -41,6 +42,8 @@ struct Core {
     notices: RefCell<VecDeque<Notice>>,
     birth: RefCell<Option<Birth>>,
     newborn: RefCell<Option<Newborn>>,
+    /// In a node: where it reports.
+    reports: RefCell<Option<OwnedFd>>,
     orphaned: Arc<AtomicBool>,
     /// What is known of processes that is for people alone, until their end has been told.
     said: RefCell<HashMap<NodeId, Said>>,
@@ -82,6 +85,7 @@ impl Core {
             notices: RefCell::default(),
             birth: RefCell::default(),
             newborn: RefCell::default(),
+            reports: RefCell::default(),
             orphaned: Arc::default(),
             said: RefCell::default(),
             oom_kills: RefCell::new(OomKills::watch()),
@@ -311,10 +315,28 @@ impl Core {
         }
     }
 
-    /// In the child: the descriptors on which it reports and is asked, once the parent says go; nil when it never will.
-    fn wait_for_go(&self) -> Option<(i32, i32)> {
+    /// In the child: the descriptor on which it is asked, once the parent says go; nil when it never will.
+    fn wait_for_go(&self) -> Option<i32> {
         let (reports, questions) = self.newborn.take()?.wait_for_go()?;
-        Some((reports.into_raw_fd(), questions.into_raw_fd()))
+        self.reports.replace(Some(reports));
+        Some(questions.into_raw_fd())
+    }
+
+    /// In a node: one line for the supervisor. False: there is no room for it now. Where the supervisor is gone, nobody
+    /// is left to be told, and the orphan watch is about to say so.
+    fn tell(ruby: &Ruby, this: &Self, line: RString) -> Result<bool, Error> {
+        let reports = this.reports.borrow();
+        let Some(reports) = reports.as_ref() else {
+            return Err(error::raise(ruby, "Error", "this process is no node"));
+        };
+        // SAFETY: no Ruby code runs while the bytes are borrowed, so they are neither changed nor moved.
+        let line = unsafe { line.as_slice() };
+        // Not longer than PIPE_BUF, so that the pipe takes all of it or nothing.
+        match retry_on_intr(|| rustix::io::write(reports, line)) {
+            Ok(_) | Err(Errno::PIPE) => Ok(true),
+            Err(Errno::AGAIN) => Ok(false),
+            Err(errno) => Err(error::errno(ruby, errno, "reporting to the supervisor")),
+        }
     }
 
     fn orphaned(&self) -> bool {
@@ -475,6 +497,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     core.define_method("born", method!(Core::born, 0))?;
     core.define_method("release_signals", method!(Core::release_signals, 0))?;
     core.define_method("wait_for_go", method!(Core::wait_for_go, 0))?;
+    core.define_method("tell", method!(Core::tell, 1))?;
     core.define_method("orphaned?", method!(Core::orphaned, 0))?;
     core.define_method("stop", method!(Core::stop, 0))?;
     core.define_method("kill", method!(Core::kill, 0))?;
