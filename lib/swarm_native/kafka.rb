@@ -18,6 +18,18 @@ module SwarmNative
         const_defined?(:MockCluster, false)
       end
 
+      # State that is made when it is first asked for, once, however many threads ask at a time. A forked process makes
+      # its own.
+      #
+      # @example
+      #   PRODUCER = SwarmNative::Kafka.lazy { SwarmNative::Kafka::Producer.new("bootstrap.servers": "127.0.0.1:9092") }
+      #   PRODUCER.value.produce(topic: "orders", payload: "1 apple")
+      # @yieldreturn [Object] the state
+      # @return [Lazy]
+      def lazy(&make)
+        Lazy.new(&make)
+      end
+
       # @private true in a fiber that must not wait by itself, because a scheduler waits for all
       def scheduled?
         !Fiber.current_scheduler.nil?
@@ -45,6 +57,7 @@ module SwarmNative
 end
 
 require_relative "kafka/error"
+require_relative "kafka/lazy"
 
 if SwarmNative::Kafka.available?
   require_relative "kafka/deliveries"
@@ -52,6 +65,8 @@ if SwarmNative::Kafka.available?
   require_relative "kafka/producer"
   require_relative "kafka/batch"
   require_relative "kafka/consumer"
+  # Most processes need no processor, and reading it takes a millisecond.
+  SwarmNative::Kafka.autoload(:Processor, File.join(__dir__, "kafka", "processor"))
   # For tests and demos. What it needs of Ruby's library takes a megabyte of memory.
   SwarmNative::Kafka.autoload(:EmbeddedBroker, File.join(__dir__, "kafka", "embedded_broker"))
 

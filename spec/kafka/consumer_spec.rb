@@ -38,15 +38,25 @@ RSpec.describe "SwarmNative::Kafka::Consumer", :kafka do
       expect(first.size).to be <= 2
     end
 
-    it "gives an empty batch when the time is over, and lets other threads run meanwhile" do
+    it "gives an empty batch when the time is over" do
       consumer = open_consumer(new_topic)
       join(consumer)
-      ran = 0
-      other = Thread.new { loop { ran += 1; Thread.pass } }
+      start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
       batch = consumer.poll_batch(10, 0.2)
-      other.kill
+      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start).to be >= 0.19
       expect([batch.size, batch.to_a, batch.empty?, batch[0]]).to eq [0, [], true, nil]
-      expect(ran).to be > 10
+    end
+
+    it "lets other threads run while it waits: one of them ends the wait" do
+      consumer = open_consumer(new_topic)
+      join(consumer)
+      waiting = Thread.current
+      other = Thread.new { wait_until(10, "the poll") { waiting.stop? } && consumer.wakeup }
+      start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      # With the GVL held the other thread would have to wait for all of this time.
+      expect(consumer.poll_batch(10, 45)).to be_empty
+      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start).to be < 40
+      other.join
     end
 
     it "is ended at once by Thread#raise, Thread#kill and Timeout" do
@@ -67,6 +77,28 @@ RSpec.describe "SwarmNative::Kafka::Consumer", :kafka do
       end
       expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start).to be < 5
       expect(consumer.poll_batch(10, 0)).to be_empty
+    end
+
+    it "returns at once when it is woken, from another thread and from a trap handler, and then waits again" do
+      consumer = open_consumer(new_topic)
+      join(consumer)
+      start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      poller = Thread.new { consumer.poll_batch(1, 60) }
+      wait_until(10, "the poll") { poller.stop? }
+      expect(consumer.wakeup).to equal consumer
+      expect(poller.value).to be_empty
+      before = trap("USR2") { consumer.wakeup }
+      Thread.new { Process.kill(:USR2, Process.pid) }
+      expect(consumer.poll_batch(1, 60)).to be_empty
+      trap("USR2", before)
+      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start).to be < 30
+      # Woken before it waits, the next one that would wait does not.
+      consumer.wakeup
+      expect(consumer.poll_batch(1, 60)).to be_empty
+      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start).to be < 30
+      waited = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      consumer.poll_batch(1, 0.2)
+      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - waited).to be >= 0.19
     end
 
     it "refuses limits that are none" do
@@ -125,6 +157,35 @@ RSpec.describe "SwarmNative::Kafka::Consumer", :kafka do
       expect(batch.each.size).to eq 3
       expect(batch.each_slice(2).map { |slice| slice.map(&:payload) }).to eq [%w[a b], %w[c]]
       expect(batch.payloads).to eq %w[a b c]
+    end
+
+    it "splits into one for each partition, and gives slices" do
+      consumer = open_consumer(topic = topic_with(*%w[a b c d e f], partitions: 2))
+      join(consumer)
+      batch = nil
+      pause = 0
+      # Until both partitions' messages are there when it polls.
+      wait_until(15, "messages of both") do
+        consumer.seek(topic => { 0 => :beginning, 1 => :beginning })
+        sleep(pause += 0.01)
+        (batch = consumer.poll_batch(6, 0.1)).map(&:partition).uniq.size == 2
+      end
+      parts = batch.by_partition.to_h { |part| [part.partition, part] }
+      expect(parts.keys.sort).to eq [0, 1]
+      parts.each do |partition, part|
+        expected = batch.select { |message| message.partition == partition }
+        expect(part.map { |message| [message.topic, message.partition, message.offset, message.payload] })
+          .to eq(expected.map { |message| [topic, partition, message.offset, message.payload] })
+        expect([part.topic, part.first_offset, part.bytesize]).to eq [topic, expected[0].offset, expected.size]
+      end
+      part = parts.values.max_by(&:size)
+      slice = part.slice(1, 5)
+      expect([slice.payloads, slice.size, slice.bytesize, slice[-1]&.payload])
+        .to eq [part.payloads.drop(1), part.size - 1, part.size - 1, part.payloads.drop(1).last]
+      expect([part.slice(0, 1).payloads, part.slice(9, 1).size, part.slice(0, 0).empty?]).to eq [part.payloads.first(1), 0, true]
+      expect(part.slice(0, 2).slice(0, 1).first_offset).to eq part.first_offset
+      expect { part.slice(-1, 1) }.to raise_error(ArgumentError, /two Integers from 0 on, not -1 and 1/)
+      expect(SwarmNative::Kafka::Consumer.new(consumer_config).tap { |other| keep(other) }.poll_batch(1, 0).by_partition).to eq []
     end
 
     it "outlives its consumer, and its messages outlive it" do

@@ -81,6 +81,54 @@ impl Batch {
         }
     }
 
+    /// The bytes of keys, payloads and headers of the messages from `start` on, up to `end`.
+    pub fn content_between(&self, start: usize, end: usize) -> usize {
+        self.begin_of(end) - self.begin_of(start)
+    }
+
+    /// Where a message's bytes begin; for the index after the last one, where they all end.
+    fn begin_of(&self, index: usize) -> usize {
+        let size = |range: Range| range.map_or(0, |(_, size)| size as usize);
+        // A message's key and payload stand right before its headers.
+        self.records.get(index).map_or(self.bytes.len(), |it| it.headers_at - size(it.key) - size(it.payload))
+    }
+
+    /// One batch for each partition, each with a buffer of its own, in the order in which they first come: who keeps
+    /// a partition's messages keeps no other's.
+    pub fn split(&self) -> Vec<Self> {
+        let mut parts: Vec<Self> = Vec::new();
+        let mut known: Vec<(u32, i32)> = Vec::new();
+        let mut last = 0;
+        for (index, record) in self.records.iter().enumerate() {
+            let of = (record.topic, record.partition);
+            // Messages of one partition mostly come one after the other.
+            if known.get(last) != Some(&of) {
+                last = known.iter().position(|known| *known == of).unwrap_or_else(|| {
+                    known.push(of);
+                    parts.push(Self {
+                        topics: vec![Arc::clone(&self.topics[record.topic as usize])],
+                        ..Self::default()
+                    });
+                    parts.len() - 1
+                });
+            }
+            let (begin, end) = (self.begin_of(index), self.begin_of(index + 1));
+            let part = &mut parts[last];
+            // What stood at `begin` stands at `to` now.
+            let to = part.bytes.len();
+            let moved = |range: Range| range.map(|(at, size)| (at - begin + to, size));
+            part.bytes.extend_from_slice(&self.bytes[begin..end]);
+            part.records.push(Record {
+                topic: 0,
+                key: moved(record.key),
+                payload: moved(record.payload),
+                headers_at: record.headers_at - begin + to,
+                ..*record
+            });
+        }
+        parts
+    }
+
     /// Copies a message.
     pub(crate) fn push(&mut self, message: &sys::rd_kafka_message_t) {
         let topic = self.topic_of(message.rkt);
@@ -242,5 +290,71 @@ impl<'a> Iterator for Headers<'a> {
         let name = self.take(size);
         let value = self.length().checked_sub(1).map(|size| self.take(size));
         Some((name, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Topic, partition, offset, key, payload.
+    type Given = (u32, i32, i64, Option<&'static str>, Option<&'static str>);
+
+    fn batch(messages: &[Given]) -> Batch {
+        let mut batch = Batch { topics: vec!["a".into(), "b".into()], ..Batch::default() };
+        for &(topic, partition, offset, key, payload) in messages {
+            let mut put = |text: Option<&str>| {
+                let at = batch.bytes.len();
+                batch.bytes.extend_from_slice(text?.as_bytes());
+                Some((at, u32::try_from(text?.len()).ok()?))
+            };
+            let (key, payload) = (put(key), put(payload));
+            let headers_at = batch.bytes.len();
+            batch.length(1);
+            batch.bytes.push(b'n');
+            batch.length(0);
+            let record =
+                Record { offset, timestamp: 0, topic, partition, epoch: -1, headers: 1, key, payload, headers_at };
+            batch.records.push(record);
+        }
+        batch
+    }
+
+    type Seen = (String, i32, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<Vec<u8>>);
+
+    fn seen(batch: &Batch) -> Vec<Seen> {
+        let all = (0..batch.len()).filter_map(|index| batch.get(index));
+        all.map(|it| {
+            let headers = it.headers().map(|(name, _)| name.to_vec()).collect();
+            let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+            (it.topic().to_string(), it.partition(), it.offset(), owned(it.key()), owned(it.payload()), headers)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn splitting_gives_each_partition_its_messages_in_order_and_a_buffer_of_its_own() {
+        let whole = batch(&[
+            (0, 1, 7, Some("k"), Some("one")),
+            (1, 1, 3, None, Some("two")),
+            (0, 1, 8, None, None),
+            (0, 0, 1, Some(""), Some("four")),
+            (0, 1, 9, Some("kk"), Some("five")),
+        ]);
+        let parts = whole.split();
+        let whole_seen = seen(&whole);
+        let of = |topic: &str, partition| -> Vec<Seen> {
+            whole_seen.iter().filter(|it| it.0 == topic && it.1 == partition).cloned().collect()
+        };
+        assert_eq!(parts.iter().map(seen).collect::<Vec<_>>(), [of("a", 1), of("b", 1), of("a", 0)]);
+        let sizes: Vec<_> = parts.iter().map(Batch::content_size).collect();
+        assert_eq!(sizes.iter().sum::<usize>(), whole.content_size());
+        assert_eq!(sizes[1], whole.content_between(1, 2));
+        assert_eq!(parts[0].content_between(0, 3), sizes[0]);
+    }
+
+    #[test]
+    fn nothing_splits_into_nothing() {
+        assert!(Batch::default().split().is_empty());
     }
 }

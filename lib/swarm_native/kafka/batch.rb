@@ -42,6 +42,40 @@ module SwarmNative
 
       alias length size
 
+      # One batch for each partition, in the order in which they first come. Each has a buffer of its own: who keeps the
+      # messages of one partition keeps no other's.
+      #
+      # @return [Array<Batch>]
+      def by_partition
+        native_split
+      end
+
+      # @param start [Integer] from 0 on
+      # @param size [Integer]
+      # @return [Batch] these messages, or as many of them as there are. It shares the buffer
+      def slice(start, size)
+        unless [start, size].all? { |number| number.is_a?(Integer) && !number.negative? }
+          raise ArgumentError, "slice takes two Integers from 0 on, not #{start.inspect} and #{size.inspect}"
+        end
+
+        native_slice(start, size)
+      end
+
+      # @return [String, nil] of the first message
+      def topic
+        native_at(0)&.topic
+      end
+
+      # @return [Integer, nil] of the first message
+      def partition
+        native_at(0)&.partition
+      end
+
+      # @return [Integer, nil] of the first message
+      def first_offset
+        native_at(0)&.offset
+      end
+
       # @return [String]
       def inspect
         "#<#{self.class} size=#{size} bytesize=#{bytesize}>"

@@ -121,6 +121,16 @@ module SwarmNative
         poll_until(1, 64 * 1024 * 1024, timeout)[0]
       end
 
+      # Has the poll that waits return at once with an empty batch, or else the next one that would wait. From any thread
+      # and from a trap handler. Under a fiber scheduler it may take 0.3 s.
+      #
+      # @return [self]
+      # @raise [StaleHandle]
+      def wakeup
+        native_wakeup
+        self
+      end
+
       # Hands out batches until the consumer is closed, by the block or by another thread.
       #
       # @param max [Integer] as for {#poll_batch}
@@ -180,7 +190,7 @@ module SwarmNative
           return found unless found.is_a?(Batch) && found.empty?
 
           rest = deadline ? deadline - now : 0.3
-          return found if rest <= 0
+          return found if rest <= 0 || native_woken?
 
           # Each poll is a sign of life, and a close by another fiber is seen by then.
           to_io.wait_readable([rest, 0.3].min)

@@ -1,5 +1,6 @@
 //! `Kafka::Batch`: the messages of one poll.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use magnus::{
@@ -15,6 +16,8 @@ use super::message::Message;
 #[magnus(class = "SwarmNative::Kafka::Batch", size)]
 pub struct Batch {
     batch: Arc<batch::Batch>,
+    /// The messages of the buffer that belong to it.
+    part: Range<usize>,
     told: isize,
 }
 
@@ -39,32 +42,50 @@ impl Batch {
         if told != 0 {
             ruby.gc_adjust_memory_usage(told);
         }
-        Self { batch: Arc::new(batch), told }
+        let part = 0..batch.len();
+        Self { batch: Arc::new(batch), part, told }
     }
 
     fn size_of(&self) -> usize {
-        self.batch.len()
+        self.part.len()
     }
 
     fn is_empty(&self) -> bool {
-        self.batch.is_empty()
+        self.part.is_empty()
     }
 
     fn content_size(&self) -> usize {
-        self.batch.content_size()
+        self.batch.content_between(self.part.start, self.part.end)
     }
 
     fn at(&self, index: isize) -> Option<Message> {
         let index = match usize::try_from(index) {
             Ok(index) => index,
-            Err(_) => self.batch.len().checked_sub(index.unsigned_abs())?,
+            Err(_) => self.part.len().checked_sub(index.unsigned_abs())?,
         };
-        (index < self.batch.len()).then(|| Message::new(&self.batch, index))
+        (index < self.part.len()).then(|| Message::new(&self.batch, self.part.start + index))
+    }
+
+    /// One batch for each partition.
+    fn split(ruby: &Ruby, this: &Self) -> Result<RArray, Error> {
+        let parts = ruby.ary_new();
+        for part in this.batch.split() {
+            parts.push(ruby.obj_wrap(Self::new(ruby, part)))?;
+        }
+        Ok(parts)
+    }
+
+    /// The messages from `start` on, `size` of them or what there is. They share the buffer.
+    fn slice(&self, start: usize, size: usize) -> Self {
+        let start = self.part.start.saturating_add(start).min(self.part.end);
+        let end = start.saturating_add(size).min(self.part.end);
+        // Ruby has been told of the memory.
+        Self { batch: Arc::clone(&self.batch), part: start..end, told: 0 }
     }
 
     fn payloads(ruby: &Ruby, this: &Self) -> Result<RArray, Error> {
-        let payloads = ruby.ary_new_capa(this.batch.len());
-        for index in 0..this.batch.len() {
+        let payloads = ruby.ary_new_capa(this.part.len());
+        for index in this.part.clone() {
             let payload = this.batch.get(index).and_then(|message| message.payload());
             payloads.push(payload.map(|payload| convert::binary(ruby, payload)))?;
         }
@@ -81,5 +102,7 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     class.define_method("empty?", method!(Batch::is_empty, 0))?;
     class.define_method("bytesize", method!(Batch::content_size, 0))?;
     class.define_private_method("native_at", method!(Batch::at, 1))?;
+    class.define_private_method("native_split", method!(Batch::split, 0))?;
+    class.define_private_method("native_slice", method!(Batch::slice, 2))?;
     class.define_method("payloads", method!(Batch::payloads, 0))
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use magnus::{
@@ -33,6 +34,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Consumer {
     handle: Handle<consumer::Consumer>,
     name: String,
+    /// Somebody wants the poll that waits, or the next one, to return.
+    woken: AtomicBool,
 }
 
 impl Consumer {
@@ -50,6 +53,10 @@ impl Consumer {
             let visit = this.handle.enter_to_wait(ruby, &wake)?;
             if visit.is_leaving() {
                 return Err(this.handle.closed(ruby));
+            }
+            // From here on a wakeup wakes the wait itself.
+            if this.woken.swap(false, Ordering::SeqCst) {
+                break;
             }
             let polled = without_gvl(&wake, || visit.wait_and_poll(limits, &wake, deadline));
             drop(visit);
@@ -76,6 +83,17 @@ impl Consumer {
             Polled::Failed(failed) => Err(error::raise(ruby, &failed)),
             Polled::Notice(notice) => notice_of(ruby, notice).map(|notice| Some(notice.as_value())),
         }
+    }
+
+    fn wakeup(ruby: &Ruby, this: &Self) -> Result<(), Error> {
+        this.handle.check_here(ruby)?;
+        this.woken.store(true, Ordering::SeqCst);
+        this.handle.door().wake_all();
+        Ok(())
+    }
+
+    fn is_woken(&self) -> bool {
+        self.woken.swap(false, Ordering::SeqCst)
     }
 
     fn acknowledge(ruby: &Ruby, this: &Self) -> Result<(), Error> {
@@ -411,7 +429,7 @@ fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String, tokens: 
     })?;
     super::exit::remember_consumer(handle.door());
     let name = handle.enter(ruby)?.name();
-    Ok(ruby.obj_wrap_as(Consumer { handle, name }, class).as_value())
+    Ok(ruby.obj_wrap_as(Consumer { handle, name, woken: AtomicBool::new(false) }, class).as_value())
 }
 
 /// Defines the class.
@@ -420,6 +438,8 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     class.undef_default_alloc_func();
     class.define_singleton_method("native_open", method!(open, 3))?;
     class.define_private_method("native_poll", method!(Consumer::poll, 3))?;
+    class.define_private_method("native_wakeup", method!(Consumer::wakeup, 0))?;
+    class.define_private_method("native_woken?", method!(Consumer::is_woken, 0))?;
     class.define_private_method("native_acknowledge", method!(Consumer::acknowledge, 0))?;
     class.define_private_method("native_io", method!(Consumer::io, 0))?;
     class.define_private_method("native_rearm", method!(Consumer::rearm, 0))?;
