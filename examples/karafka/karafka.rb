@@ -8,7 +8,7 @@ require "swarm_native/karafka" unless ENV["PLAIN"]
 class OrdersConsumer < Karafka::BaseConsumer
   def consume
     messages.each { |message| (1..20_000).sum { |i| i ^ message.offset } }
-    puts "node #{Karafka::App.config.swarm.node&.id} (pid #{Process.pid}) consumed #{messages.size} of " \
+    puts "node #{Karafka::App.config.swarm.node && Karafka::App.config.swarm.node.id} (pid #{Process.pid}) consumed #{messages.size} of " \
          "partition #{messages.metadata.partition}"
   end
 end

@@ -11,7 +11,8 @@ require_relative "karafka/settings"
 require_relative "karafka/contract"
 
 module SwarmNative
-  # Runs `karafka swarm` on the native supervisor. One require does it, after Karafka's own:
+  # Runs `karafka swarm` on the native supervisor, and has a light topic of any Karafka process pass busy ones. One
+  # require does it, after Karafka's own:
   #
   #   require "karafka"
   #   require "swarm_native/karafka"
@@ -46,6 +47,8 @@ end
 
 SwarmNative::Karafka::Contract.check!
 
+require_relative "karafka/consuming"
+require_relative "karafka/fast_poll"
 require_relative "karafka/pidfd"
 require_relative "karafka/events"
 require_relative "karafka/fork_body"
@@ -55,6 +58,8 @@ require_relative "karafka/manager"
 require_relative "karafka/supervision"
 require_relative "karafka/signals"
 
+SwarmNative::Karafka::Consuming.join
+SwarmNative::Karafka::FastPoll.join
 SwarmNative::Karafka::Pidfd.join
 SwarmNative::Karafka::Events.join
 SwarmNative::Karafka::ForkBody.join

@@ -37,6 +37,21 @@ RSpec.describe "the drop-in's settings and contract", :karafka, :kafka, :test_ge
     ])
   end
 
+  it "says what fast_poll and turnstile may be" do
+    result = load_karafka(<<~'RUBY')
+      require "swarm_native/karafka"
+      { fast_poll: 1, turnstile: "on" }.each do |name, value|
+        SwarmNative::Karafka.setup { |config| config.public_send("#{name}=", value) }
+      rescue SwarmNative::ConfigurationError => e
+        puts e.message
+      end
+    RUBY
+    expect(result.out.lines(chomp: true)).to eq([
+      "fast_poll: 1 given, allowed: true or false",
+      'turnstile: "on" given, allowed: true, false, or settings such as { budget: 0.2 }'
+    ])
+  end
+
   it "gives nodes the time that they need to leave by themselves, and keeps the least wait that a user set" do
     result = load_karafka(<<~'RUBY')
       require "swarm_native/karafka"
@@ -70,10 +85,18 @@ RSpec.describe "the drop-in's settings and contract", :karafka, :kafka, :test_ge
         def lock(seconds) = sleep(seconds)
       end
       Karafka::Process.send(:undef_method, :trap_signal)
+      Karafka::Connection::Client.class_eval do
+        private
+
+        def build_consumer(name) = name
+      end
+      Rdkafka::Config.send(:remove_const, :REQUIRED_CONFIG)
       require "swarm_native/karafka"
     RUBY
     expect(result.err).to include("Karafka::Swarm::Supervisor#lock is gone or takes other arguments")
       .and include("Karafka::Process#trap_signal is gone or takes other arguments")
+      .and include("Karafka::Connection::Client#build_consumer is gone or takes other arguments")
+      .and include("log.queue is no longer on in Rdkafka::Config")
     expect(result.status.exitstatus).to eq(1)
   end
 

@@ -9,7 +9,7 @@ module KarafkaApp
   # The versions that the test gems hold for this Ruby.
   VERSIONS = (RUBY_VERSION < "3.2" ? %w[2.5.0] : %w[2.5.9 2.6.0 2.6.1]).freeze
 
-  # `%<setup>s` is the example's own code, after the app's setup and before `karafka swarm`.
+  # `%<setup>s` is the example's own code, after the app's setup and before the command.
   PROGRAM = <<~'RUBY'
     require "etc"
     $stdout.sync = true
@@ -54,7 +54,7 @@ module KarafkaApp
     end
     fetching = false
     Karafka.monitor.subscribe("connection.listener.before_fetch_loop") do
-      say "fetching", Process.pid, Karafka::App.config.swarm.node.id unless fetching
+      say "fetching", Process.pid, (Karafka::App.config.swarm.node || nil)&.id unless fetching
       fetching = true
     end
     unless ENV["APP_PLAIN"]
@@ -68,7 +68,7 @@ module KarafkaApp
     %<setup>s
 
     ENV["KARAFKA_BOOT_FILE"] = "false"
-    ARGV.replace(["swarm", *ARGV])
+    ARGV.replace([ENV.fetch("APP_COMMAND"), *ARGV])
     Karafka::Cli.start
   RUBY
 
@@ -114,14 +114,15 @@ module KarafkaApp
     end
   end
 
-  # @param setup [String] Ruby code that runs before `karafka swarm`
+  # @param setup [String] Ruby code that runs before the command
+  # @param command [String] of Karafka's command line
   # @param plain [Boolean] without the drop-in
   # @yieldparam app [Running]
   # @return [RubyProcess::Result]
   def run_karafka(setup = "", version: KarafkaApp::VERSIONS.last, nodes: 1, topic: new_topic(partitions: 2), plain: false,
-                  env: {}, deadline: 2 * PATIENCE, **options, &block)
+                  command: "swarm", env: {}, deadline: 2 * PATIENCE, **options, &block)
     env = { "APP_KARAFKA" => version, "APP_NODES" => nodes.to_s, "APP_TOPIC" => topic, "APP_SERVERS" => bootstrap_servers,
-            "APP_GROUP" => "group-#{topic}", "APP_PLAIN" => ("1" if plain), "KARAFKA_ENV" => "production",
+            "APP_GROUP" => "group-#{topic}", "APP_PLAIN" => ("1" if plain), "APP_COMMAND" => command, "KARAFKA_ENV" => "production",
             **test_gems_env, **env }
     run_ruby(PROGRAM.sub("%<setup>s") { setup }, env: env, deadline: deadline, **options) do |process|
       block.call(Running.new(process))

@@ -5,6 +5,8 @@
 #![allow(missing_docs)]
 
 mod error;
+#[cfg(not(ruby_gte_3_3))]
+mod foreign_wait;
 mod fork_guard;
 mod fork_hooks;
 mod fork_lease;
@@ -31,6 +33,8 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     kafka::init(ruby)?;
     pidfd::init(ruby)?;
     turnstile::init(ruby)?;
+    #[cfg(not(ruby_gte_3_3))]
+    foreign_wait::init(ruby)?;
     Ok(())
 }
 

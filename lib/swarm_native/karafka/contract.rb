@@ -30,6 +30,11 @@ module SwarmNative
         end,
         ["Karafka::Swarm::Node", :signal, 1],
         ["Karafka::Swarm::Node", :write, 1],
+        ["Karafka::Connection::Client", :build_consumer, 0],
+        ["Karafka::Connection::Client", :poll, 1],
+        ["Karafka::Connection::Client", :rebalance_manager, 0],
+        ["Rdkafka::Consumer", :poll, 1],
+        ["Rdkafka::NativeKafka", :with_inner, 0],
         ["Karafka::Process", :supervise, 0],
         ["Karafka::Process", :trap_signal, 1],
         ["Karafka::Process", :notice_signal, 1]
@@ -60,7 +65,7 @@ module SwarmNative
 
         # @return [Array<String>]
         def problems
-          missing_methods + missing_events + missing_settings
+          missing_methods + missing_events + missing_settings + missing_bindings
         end
 
         private
@@ -84,6 +89,28 @@ module SwarmNative
           arity = owner.instance_method(name).arity
           arity.negative? ? arguments >= ~arity : arguments == arity
         rescue NameError
+          false
+        end
+
+        # What polling needs of the binding, and the starts of a process that consumes.
+        def missing_bindings
+          [
+            ("Karafka::Server.start is gone or takes other arguments" unless takes?(::Karafka::Server.singleton_class, :start, 0)),
+            ("log.queue is no longer on in Rdkafka::Config" unless log_queue?),
+            ("rd_kafka_consumer_poll is not in the library of Rdkafka::Bindings" unless consumer_poll?)
+          ].compact
+        end
+
+        # Without it threads of librdkafka's wait for the GVL in the midst of their work.
+        def log_queue?
+          Rdkafka::Config::REQUIRED_CONFIG[:"log.queue"] == true
+        rescue NameError
+          false
+        end
+
+        def consumer_poll?
+          !Rdkafka::Bindings.ffi_libraries.first.find_function("rd_kafka_consumer_poll").null?
+        rescue NameError, FFI::NotFoundError
           false
         end
 

@@ -28,9 +28,31 @@ module SwarmNative
       # @return [Boolean] false: as in Karafka, it changes nothing
       attr_accessor :second_stop_kills
 
+      # Whether processes that consume have the {Turnstile} on, and a Hash: with these settings of it. Where it is on
+      # already, it stays as it is.
+      # @return [Boolean, Hash{Symbol => Numeric}] true
+      attr_reader :turnstile
+
+      # Whether consumers take what librdkafka holds already without giving the GVL away for each message.
+      # @return [Boolean] true
+      attr_reader :fast_poll
+
       def initialize
         @passed = {}
         @second_stop_kills = false
+        @turnstile = @fast_poll = true
+      end
+
+      # @raise [ConfigurationError]
+      def turnstile=(value)
+        @turnstile = checked(:turnstile, value, "true, false, or settings such as { budget: 0.2 }") do
+          [true, false].include?(value) || value.is_a?(Hash)
+        end
+      end
+
+      # @raise [ConfigurationError]
+      def fast_poll=(value)
+        @fast_poll = checked(:fast_poll, value, "true or false") { [true, false].include?(value) }
       end
 
       # @api private
@@ -42,11 +64,17 @@ module SwarmNative
       def method_missing(name, *) # rubocop:disable Style/MissingRespondToMissing -- to say what there is, not to answer
         return super unless name.end_with?("=")
 
-        allowed = [*PASSED, :restart_backoff, :second_stop_kills]
+        allowed = [*PASSED, :restart_backoff, :second_stop_kills, :turnstile, :fast_poll]
         raise ConfigurationError, "#{name.to_s.delete_suffix("=")}: no such setting, allowed: #{allowed.join(", ")}"
       end
 
       private
+
+      def checked(name, value, allowed)
+        return value if yield
+
+        raise ConfigurationError, "#{name}: #{value.inspect} given, allowed: #{allowed}"
+      end
 
       def backoff
         case restart_backoff

@@ -19,7 +19,8 @@ module SwarmNative
           raise Error, "config.internal.swarm.manager is #{manager.class}, and swarm_native needs #{Manager}: set no other"
         end
 
-        super
+        # Nodes have it; whatever started it before, the supervisor has no thread besides.
+        Turnstile.send(:paused) { super }
       ensure
         manager.loop&.close if manager.is_a?(Manager)
       end

@@ -1,0 +1,123 @@
+# frozen_string_literal: true
+
+module SwarmNative
+  module Karafka
+    # How one consumer is polled. Karafka polls once a message, and each poll gives the GVL away: beside a thread that
+    # burns CPU each message then waits for 100 ms. Here what librdkafka holds already is taken without giving the GVL
+    # away, and only where it holds nothing is waited for, as before.
+    #
+    # It is still Karafka's client that polls, so what it makes of a poll stays: errors and retries, ends of partitions,
+    # the time that a batch may take. Callbacks run in either kind of poll. And no thread of librdkafka's ever waits for
+    # the GVL with a lock that a poll needs: the one thing that such threads tell is what they log, and that goes through
+    # a queue (`log.queue`, which the bindings insist on).
+    #
+    # @api private
+    class FastPoll
+      # How many messages are taken in a row before others get the GVL, and how much processor time of the thread, in
+      # seconds: for the turnstile a thread is a light one up to 2 ms.
+      COUNT = 500
+      TIME = 0.001
+
+      # Karafka's client, which makes its consumer by itself.
+      module Client
+        private
+
+        def build_consumer
+          super.tap { |consumer| FastPoll.serve(consumer, self) if Karafka.settings.fast_poll }
+        end
+      end
+
+      # A consumer that is served.
+      module Consumer
+        attr_writer :swarm_native_poll
+
+        def poll(timeout_ms) = @swarm_native_poll.call(timeout_ms) { super }
+      end
+
+      class << self
+        def join
+          ::Karafka::Connection::Client.prepend(Client)
+        end
+
+        def serve(consumer, client)
+          consumer.extend(Consumer)
+          consumer.swarm_native_poll = new(consumer, client)
+        end
+      end
+
+      def initialize(consumer, client)
+        @consumer = consumer
+        @client = client
+        @kafka = consumer.instance_variable_get(:@native_kafka)
+        @function = Rdkafka::Bindings.ffi_libraries.first.find_function("rd_kafka_consumer_poll")
+        @held = FFI::Function.new(:pointer, %i[pointer int], @function, blocking: false) unless consumer.respond_to?(:poll_nb)
+        # From Ruby 3.3 on the turnstile knows of all waits; before, it has to be told of those that matter.
+        @waits = Turnstile.respond_to?(:native_wait, true)
+        turn_over
+      end
+
+      # @yield polls as the binding does it
+      # @return [Rdkafka::Consumer::Message, nil]
+      def call(timeout_ms, &plain)
+        if may_hold?
+          message = held
+          return message if message
+          # A rebalance was told just now: Karafka is to hear of it at once, not when the wait is over.
+          return if @client.rebalance_manager.changed?
+        end
+        begin
+          @waits ? wait(timeout_ms) : plain.call
+        ensure
+          turn_over
+        end
+      end
+
+      private
+
+      # Others have had the GVL.
+      def turn_over
+        @taken = 0
+        @since = processor_time
+      end
+
+      def may_hold?
+        @taken += 1
+        @taken <= COUNT && processor_time - @since <= TIME
+      end
+
+      def processor_time = ::Process.clock_gettime(::Process::CLOCK_THREAD_CPUTIME_ID)
+
+      def held
+        @held ? take { |inner| @held.call(inner, 0) } : @consumer.poll_nb
+      end
+
+      def wait(timeout_ms)
+        take { |inner| FFI::Pointer.new(Turnstile.send(:native_wait, @function.address, inner.address, timeout_ms)) }
+      end
+
+      def take
+        raise Rdkafka::ClosedConsumerError, :poll if @consumer.closed?
+
+        @kafka.with_inner do |inner|
+          pointer = yield inner
+          pointer.null? ? nil : message(pointer, inner)
+        end
+      end
+
+      def message(pointer, inner)
+        native = Rdkafka::Bindings::Message.new(pointer)
+        return Rdkafka::Consumer::Message.new(native) if native[:err].zero?
+
+        Rdkafka::RdkafkaError.validate!(native, **client(inner))
+      ensure
+        Rdkafka::Bindings.rd_kafka_message_destroy(pointer)
+      end
+
+      # Newer bindings ask the client for what is behind a fatal error.
+      def client(inner)
+        @asks ||= Rdkafka::RdkafkaError.method(:validate!).parameters.include?(%i[key client_ptr])
+        @asks ? { client_ptr: inner } : {}
+      end
+    end
+  end
+end
