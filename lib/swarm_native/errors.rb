@@ -27,6 +27,10 @@ module SwarmNative
   # A handle is used after `close`, or was closed while another thread waited on it.
   class ClosedHandle < Error; end
 
+  # A handle is used while it rests: who raises this within the gem makes it anew.
+  class RestingHandle < ClosedHandle; end
+  private_constant :RestingHandle
+
   # Nodes had to be killed to stop the swarm.
   class ForcefulShutdown < Error; end
 end

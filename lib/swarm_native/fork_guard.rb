@@ -86,8 +86,8 @@ module SwarmNative
       end
 
       # Closes what can be closed and opened again, and runs the block, which forks. Producers of this gem deliver what they
-      # have queued and are opened again by their next use in this process; producers of WaterDrop are disconnected, which
-      # they do by themselves as well. Anything else that is live refuses the fork as always, before any is disturbed.
+      # have queued and are opened again by their next use in this process, for which other threads wait until the block is
+      # over, up to {gate_timeout}; producers of WaterDrop are disconnected, and connect again by themselves. Anything else that is live refuses the fork as always, before any is disturbed.
       #
       # @param timeout [Numeric] seconds that delivering may take, of all producers together
       # @yield with nothing live
@@ -95,9 +95,8 @@ module SwarmNative
       # @raise [ForkRefused] something is live that cannot be closed, or was not in time
       # @example
       #   pid = SwarmNative::ForkGuard.quiesce { fork { work } }
-      def quiesce(timeout: 10.0)
-        Quiesce.run(Float(timeout))
-        yield
+      def quiesce(timeout: 10.0, &block)
+        Quiesce.run(Float(timeout), &block)
       end
 
       # What stands in the way of a fork now.
@@ -116,6 +115,11 @@ module SwarmNative
       end
 
       private
+
+      # Waits until no other thread is inside {quiesce}, though not for ever.
+      def after_quiesce
+        Quiesce.wait_until_over
+      end
 
       # The line outside of this gem, and of the bindings, that is running.
       def place

@@ -354,7 +354,8 @@ impl Node {
         out.push(self.notice(What::NodeReady, &life, |notice| {
             notice.lasted = Some(rules.now.saturating_duration_since(life.started_at));
         }));
-        State::Ready(life)
+        // Where the supervisor had no time for long, it is old already.
+        State::Ready(self.grow_older(life, rules, out))
     }
 
     fn unhealthy(&mut self, life: Life, reason: Reason, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {

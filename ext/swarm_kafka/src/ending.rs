@@ -4,15 +4,25 @@
 //! answer. A thread of ours waits for that, so that a close keeps its deadline and can be interrupted, and the garbage
 //! collector never waits. The lease of the fork gate goes with the handle, as late as it takes.
 
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use swarm_core::os::wake::Wake;
 
 use crate::queue::wait_readable;
 
-static UNDER_WAY: Mutex<usize> = Mutex::new(0);
-static ENDED: Condvar = Condvar::new();
+/// How many ends are under way.
+struct UnderWay {
+    count: Mutex<usize>,
+    ended: Condvar,
+}
+
+/// Those of the process that nobody has forked since it was loaded.
+static FIRST: UnderWay = UnderWay::new();
+
+/// A forked child's own; null: [`FIRST`].
+static OWN: AtomicPtr<UnderWay> = AtomicPtr::new(std::ptr::null_mut());
 
 struct Shared<R> {
     result: OnceLock<R>,
@@ -70,32 +80,56 @@ fn run_once<F: FnOnce()>(slot: &Mutex<Option<F>>) {
     }
 }
 
+impl UnderWay {
+    const fn new() -> Self {
+        Self { count: Mutex::new(0), ended: Condvar::new() }
+    }
+
+    fn here() -> &'static Self {
+        let own = OWN.load(Ordering::Acquire);
+        // SAFETY: it is null or comes from `Box::leak` in `renew_after_fork`, and none is ever freed.
+        unsafe { own.as_ref() }.unwrap_or(&FIRST)
+    }
+
+    fn count(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has a forked child count anew: its parent's lock may have been held by a thread that the child does not have, and what
+/// is counted there never ends here. To be called while the child has one thread.
+pub(crate) fn renew_after_fork() {
+    OWN.store(Box::leak(Box::new(UnderWay::new())), Ordering::Release);
+}
+
 /// Counts an end as under way.
-struct Running;
+struct Running(&'static UnderWay);
 
 impl Running {
     fn start() -> Self {
-        *UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Self
+        let here = UnderWay::here();
+        *here.count() += 1;
+        Self(here)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        *UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        ENDED.notify_all();
+        *self.0.count() -= 1;
+        self.0.ended.notify_all();
     }
 }
 
 /// Waits until no end is under way; false at the deadline.
 pub fn wait_for_all(deadline: Instant) -> bool {
-    let mut under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
-    while *under_way > 0 {
+    let here = UnderWay::here();
+    let mut count = here.count();
+    while *count > 0 {
         let remaining = deadline.saturating_duration_since(Instant::now());
         if remaining.is_zero() {
             return false;
         }
-        under_way = ENDED.wait_timeout(under_way, remaining).unwrap_or_else(PoisonError::into_inner).0;
+        count = here.ended.wait_timeout(count, remaining).unwrap_or_else(PoisonError::into_inner).0;
     }
     true
 }
@@ -115,5 +149,35 @@ pub(crate) fn spawn_without_signals(
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
         libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
         thread
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::origin::Origin;
+    use std::time::Duration;
+
+    #[test]
+    fn a_child_that_was_forked_while_an_end_was_counted_neither_waits_for_the_lock_nor_for_the_end() {
+        Origin::here();
+        let end = Running::start();
+        let held = end.0.count();
+        // SAFETY: the child makes what this module makes in every forked child, and leaves without unwinding.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: no precondition; whoever waits for the lock is ended by it.
+            unsafe { libc::alarm(10) };
+            drop(Running::start());
+            let ended = wait_for_all(Instant::now() + Duration::from_secs(5));
+            // SAFETY: no precondition.
+            unsafe { libc::_exit(if ended { 7 } else { 8 }) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "{status:#x}");
+        drop(held);
+        drop(end);
     }
 }

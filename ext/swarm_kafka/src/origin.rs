@@ -16,6 +16,7 @@ static COUNTING: Once = Once::new();
 extern "C" fn in_the_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     PID.store(std::process::id(), Ordering::Relaxed);
+    crate::ending::renew_after_fork();
 }
 
 /// The process that made a handle.
@@ -29,7 +30,7 @@ impl Origin {
     /// This process.
     pub fn here() -> Self {
         COUNTING.call_once(|| {
-            // SAFETY: the handler asks for the pid and writes two atomics, which is allowed in a forked child.
+            // SAFETY: the handler asks for the pid, writes atomics and allocates, which the C library allows in a child.
             let failed = unsafe { libc::pthread_atfork(None, None, Some(in_the_child)) };
             assert_eq!(failed, 0, "pthread_atfork: out of memory");
             PID.store(std::process::id(), Ordering::Relaxed);

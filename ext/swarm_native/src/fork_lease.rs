@@ -88,6 +88,7 @@ impl Lease {
 pub fn init(ruby: &Ruby, guard: RModule) -> Result<(), Error> {
     let class = guard.define_class("Lease", ruby.class_object())?;
     class.undef_default_alloc_func();
+    crate::wrapped::look_up::<Lease>(ruby);
     class.define_singleton_method("take", function!(Lease::take, 3))?;
     class.define_method("release", method!(Lease::release, 0))
 }

@@ -20,6 +20,7 @@ mod settings;
 mod signal_name;
 mod supervisor;
 mod turnstile;
+mod wrapped;
 
 use magnus::{Error, Ruby};
 

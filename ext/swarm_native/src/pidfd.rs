@@ -262,6 +262,7 @@ fn leader_of(thread: i32) -> Option<i32> {
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let class = error::swarm_native(ruby)?.define_class("Pidfd", ruby.class_object())?;
     class.undef_default_alloc_func();
+    crate::wrapped::look_up::<Pidfd>(ruby);
     class.define_singleton_method("supported?", function!(Pidfd::supported, 0))?;
     class.define_singleton_method("new", method!(Pidfd::open, 1))?;
     class.define_method("pid", method!(Pidfd::pid, 0))?;

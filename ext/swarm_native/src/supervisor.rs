@@ -483,6 +483,7 @@ fn snapshot(ruby: &Ruby, node: &Node, now: Instant) -> Result<RHash, Error> {
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let supervisor = error::swarm_native(ruby)?.define_class("Supervisor", ruby.class_object())?;
     let core = supervisor.define_class("Core", ruby.class_object())?;
+    crate::wrapped::look_up::<Core>(ruby);
     core.define_singleton_method("new", function!(Core::new, 1))?;
     core.define_singleton_method("settings", function!(settings::describe, 0))?;
     core.define_method("start", method!(Core::start, 0))?;

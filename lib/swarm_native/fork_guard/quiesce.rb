@@ -3,22 +3,56 @@
 module SwarmNative
   module ForkGuard
     # Closes for a while what can be opened again: our producers, and WaterDrop's.
+    #
+    # A thread that uses one of ours meanwhile waits until the block is over, or else no process whose threads produce all
+    # the time could ever fork. Not for long: the block may be waiting for that thread.
     module Quiesce
       RESTABLE = %w[SwarmNative::Kafka::Producer WaterDrop::Producer].freeze
       private_constant :RESTABLE
+
+      @lock = Mutex.new
+      @over = ConditionVariable.new
+      @by = []
 
       class << self
         # @param timeout [Float] seconds for all of them
         # @raise [ForkRefused] where something stays live
         def run(timeout)
-          due = now + timeout
+          inside do
+            close_all(now + timeout)
+            yield
+          end
+        end
+
+        # Waits until no other thread is inside, at most for the time that a fork waits for handles.
+        def wait_until_over
+          return if @by.empty?
+
+          due = now + ForkGuard.gate_timeout
+          @lock.synchronize do
+            @over.wait(@lock, left(due)) while @by.any? { |thread| thread != Thread.current && thread.alive? } && now < due
+          end
+        end
+
+        private
+
+        def inside
+          @lock.synchronize { @by << Thread.current }
+          yield
+        ensure
+          @lock.synchronize do
+            # Once: it may be inside a second time.
+            @by.delete_at(@by.index(Thread.current) || @by.size)
+            @over.broadcast
+          end
+        end
+
+        def close_all(due)
           refuse_others
           each_live("SwarmNative::Kafka::Producer") { |producer| producer.rest(left(due)) unless producer.closed? }
           each_live("WaterDrop::Producer") { |producer| disconnect(producer, due) if producer.status.connected? }
           ForkGuard.check!
         end
-
-        private
 
         # What cannot be opened again refuses before the others are disturbed.
         def refuse_others

@@ -52,8 +52,9 @@ module SwarmNative
       def produce(topic:, payload: nil, key: nil, partition: nil, headers: nil, timestamp: nil)
         timestamp = (timestamp.to_r * 1000).floor if timestamp.is_a?(Time)
         native_produce(topic, payload, key, partition, headers, timestamp)
-      rescue ClosedHandle
-        wake_up ? retry : raise
+      rescue RestingHandle
+        wake_up
+        retry
       end
 
       # Queues many messages in one call, which is several times faster than {#produce} for each.
@@ -67,8 +68,9 @@ module SwarmNative
       # @raise [ClosedHandle] the producer is closed
       def produce_many(messages)
         native_produce_many(messages)
-      rescue ClosedHandle
-        wake_up ? retry : raise
+      rescue RestingHandle
+        wake_up
+        retry
       end
 
       # Sends what is queued without waiting for `linger.ms`, and waits for the answers.

@@ -4,38 +4,30 @@ module SwarmNative
   module Kafka
     # A producer at rest has no handle, so that the process can fork, and makes a new one when it is used. See
     # {ForkGuard.quiesce}.
+    #
+    # Whether it rests stands with the handle itself, under one lock: a call that finds no handle is told by
+    # RestingHandle that there will be one, whatever other threads do between that and its second try.
     # @private
     module Rest
-      # @return [Boolean]
-      def closed?
-        super && !@rests
-      end
-
       # @return [Integer]
       def queue_size
         super
-      rescue ClosedHandle
-        @rests ? 0 : raise
+      rescue RestingHandle
+        0
       end
 
       # @return [Boolean]
       def flush(timeout = nil)
         super
-      rescue ClosedHandle
-        @rests || raise
+      rescue RestingHandle
+        true
       end
 
       # @return [self]
       def purge
         super
-      rescue ClosedHandle
-        @rests ? self : raise
-      end
-
-      # @return [Hash{String => Integer}]
-      def close(*timeout)
-        @rests = false
-        super
+      rescue RestingHandle
+        self
       end
 
       # Delivers what is queued and closes the handle until the next use.
@@ -45,16 +37,17 @@ module SwarmNative
       def rest(timeout)
         due = Process.clock_gettime(Process::CLOCK_MONOTONIC) + timeout
         @rest_lock.synchronize do
-          return true if closed? || @rests
+          return true if closed?
           # A new handle would not know of its transactions.
           return false if @transactional
           return false unless native_flush(timeout)
 
           # Who uses it from now on waits until it is closed, and makes the handle anew.
-          @rests = true
-          native_close([due - Process.clock_gettime(Process::CLOCK_MONOTONIC), 0.1].max)
+          native_rest([due - Process.clock_gettime(Process::CLOCK_MONOTONIC), 0.1].max)
         end
         true
+      rescue ClosedHandle
+        true # somebody else was faster
       end
 
       private
@@ -63,22 +56,13 @@ module SwarmNative
         @config = config
         @made_at = made_at
         @transactional = config.any? { |name, _| name.to_s == "transactional.id" }
-        @rests = false
         @rest_lock = Mutex.new
       end
 
-      # @return [Boolean] whether it was at rest, and now is not
+      # Makes the handle anew, unless somebody else has, or has closed it. Not in the midst of another thread's quiesce.
       def wake_up
-        return false unless @rests
-
-        @rest_lock.synchronize do
-          return true if !@rests && !closed?
-          return false unless @rests
-
-          native_reopen(@config, @made_at)
-          @rests = false
-        end
-        true
+        ForkGuard.send(:after_quiesce)
+        @rest_lock.synchronize { native_reopen(@config, @made_at) }
       end
     end
     private_constant :Rest

@@ -147,6 +147,15 @@ fn a_block_that_never_says_ready_is_ready_once_it_was_healthy_and_lived_a_second
 }
 
 #[test]
+fn a_node_that_is_old_when_the_supervisor_finds_it_ready_needs_no_second_look() {
+    let mut bench = Bench::new(Policy { max_lifetime: Some(Duration::from_secs(5)), ..Policy::default() });
+    [Event::Start, Event::Forked(11), HEALTHY].iter().for_each(|event| _ = bench.step(*event));
+    assert_eq!(bench.after(20.0).step(Event::Tick), "ready");
+    assert_eq!(bench.node.wish(), Some(Reason::MaxLifetime));
+    assert!(bench.node.deadline(&bench.policy, false) > Some(bench.now));
+}
+
+#[test]
 fn where_only_the_block_says_ready_a_healthy_node_goes_on_booting_until_its_deadline() {
     let mut bench = Bench::new(Policy { ready: Told::Manual, ..Policy::default() });
     bench.step(Event::Start);

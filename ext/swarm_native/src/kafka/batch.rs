@@ -97,6 +97,7 @@ impl Batch {
 pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     let class = kafka.define_class("Batch", ruby.class_object())?;
     class.undef_default_alloc_func();
+    crate::wrapped::look_up::<Batch>(ruby);
     class.singleton_class()?.funcall::<_, _, magnus::Value>("undef_method", (ruby.to_symbol("new"),))?;
     class.define_method("size", method!(Batch::size_of, 0))?;
     class.define_method("empty?", method!(Batch::is_empty, 0))?;

@@ -436,6 +436,7 @@ fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String, tokens: 
 pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     let class = kafka.define_class("Consumer", ruby.class_object())?;
     class.undef_default_alloc_func();
+    crate::wrapped::look_up::<Consumer>(ruby);
     class.define_singleton_method("native_open", method!(open, 3))?;
     class.define_private_method("native_poll", method!(Consumer::poll, 3))?;
     class.define_private_method("native_wakeup", method!(Consumer::wakeup, 0))?;

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use magnus::{
     Class, Error, Integer, Module, Object as _, RArray, RHash, RModule, RString, Ruby, Symbol, TryConvert, Value,
-    method, r_hash::ForEach, rb_sys::AsRawValue, value::ReprValue,
+    method, r_hash::ForEach, rb_sys::AsRawValue, typed_data::Obj, value::ReprValue,
 };
 use swarm_kafka::delivery::{Report, Slot, Waiters};
+use swarm_kafka::door::Shut;
 use swarm_kafka::error::{KafkaError, code};
 use swarm_kafka::origin::Origin;
 use swarm_kafka::producer::{self, Outgoing, Topic};
 
 use super::convert;
-use super::delivery::Delivery;
+use super::delivery::{Delivery, check_here};
 use super::handle::new_wake;
 use super::producer::{Headers, Producer, headers_of, topic_of};
 use crate::gvl::{check_interrupts, without_gvl};
@@ -22,6 +23,7 @@ use crate::gvl::{check_interrupts, without_gvl};
 pub struct Deliveries {
     slots: Vec<(Arc<Slot>, Arc<str>)>,
     waiters: Arc<Waiters>,
+    origin: Origin,
 }
 
 /// A message as its Hash gives it. The Hash, which the caller holds, keeps the Strings alive.
@@ -100,11 +102,11 @@ fn refuse(slot: &Slot, failed: &KafkaError) {
 }
 
 /// Queues what the Hashes say. A message that is refused has its answer at once.
-fn produce_many(ruby: &Ruby, this: &Producer, messages: RArray) -> Result<Deliveries, Error> {
+fn produce_many(ruby: &Ruby, this: Obj<Producer>, messages: RArray) -> Result<Deliveries, Error> {
     let visit = this.handle.enter(ruby)?;
     let items = items_of(ruby, &visit, messages)?;
     let slots: Vec<_> = items.iter().map(|item| (Arc::new(Slot::default()), Arc::clone(item.topic.name()))).collect();
-    let deliveries = Deliveries { slots, waiters: Arc::clone(visit.waiters()) };
+    let deliveries = Deliveries { slots, waiters: Arc::clone(visit.waiters()), origin: Origin::here() };
     let mut queued = 0;
     for (item, (slot, _)) in items.iter().zip(&deliveries.slots) {
         let headers = borrowed(&item.headers);
@@ -147,13 +149,21 @@ fn copy(item: Item, slot: &Arc<Slot>) -> Copied {
 }
 
 /// Queues the rest as room comes. What has none at the deadline is refused for that reason.
-fn wait_for_room(ruby: &Ruby, this: &Producer, left: Vec<Copied>) -> Result<(), Error> {
+fn wait_for_room(ruby: &Ruby, this: Obj<Producer>, left: Vec<Copied>) -> Result<(), Error> {
     let deadline = convert::deadline(ruby, this.queue_timeout)?;
     let wake = new_wake(ruby)?;
     let mut queued = 0;
     loop {
         wake.clear();
-        let visit = this.handle.enter_to_wait(ruby, &wake)?;
+        let visit = match this.handle.enter_unless_shut(ruby, &wake)? {
+            Ok(visit) => visit,
+            // What was queued before the rest is queued: only the rest of the messages are for the new handle.
+            Err(Shut::Resting) => {
+                this.funcall::<_, _, Value>("wake_up", ())?;
+                continue;
+            }
+            Err(closed) => return Err(this.handle.shut(ruby, closed)),
+        };
         let result = without_gvl(&wake, || {
             visit.wait_for_room(&wake, deadline, || {
                 while let Some(item) = left.get(queued) {
@@ -203,7 +213,7 @@ impl Deliveries {
             slot: Arc::clone(slot),
             waiters: Arc::clone(&self.waiters),
             topic: Arc::clone(topic),
-            origin: Origin::here(),
+            origin: self.origin,
         })
     }
 
@@ -220,14 +230,19 @@ impl Deliveries {
     /// True when all have their answer; false at the deadline, and when no answer comes any more.
     fn wait(ruby: &Ruby, this: &Self, timeout: Option<f64>) -> Result<bool, Error> {
         let deadline = convert::deadline(ruby, timeout)?;
-        let wake = new_wake(ruby)?;
+        let mut wake = None;
         for (slot, _) in &this.slots {
             while slot.report().is_none() {
+                check_here(ruby, "SwarmNative::Kafka::Deliveries", this.origin)?;
                 if convert::is_over(deadline) || this.waiters.are_closed() {
                     return Ok(false);
                 }
+                let wake = match &wake {
+                    Some(wake) => wake,
+                    None => wake.insert(new_wake(ruby)?),
+                };
                 wake.clear();
-                if !matches!(without_gvl(&wake, || this.waiters.wait_for(slot, &wake, deadline)), Some(Some(_))) {
+                if !matches!(without_gvl(wake, || this.waiters.wait_for(slot, wake, deadline)), Some(Some(_))) {
                     check_interrupts(ruby)?;
                 }
             }
@@ -240,6 +255,7 @@ impl Deliveries {
 pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     let class = kafka.define_class("Deliveries", ruby.class_object())?;
     class.undef_default_alloc_func();
+    crate::wrapped::look_up::<Deliveries>(ruby);
     class.singleton_class()?.funcall::<_, _, Value>("undef_method", (ruby.to_symbol("new"),))?;
     class.define_method("size", method!(Deliveries::size, 0))?;
     class.define_method("pending", method!(Deliveries::pending, 0))?;

@@ -46,7 +46,7 @@ impl Delivery {
                     None => Ok(true),
                 };
             }
-            this.check_here(ruby)?;
+            check_here(ruby, "SwarmNative::Kafka::Delivery", this.origin)?;
             if this.waiters.are_closed() {
                 return Err(error::raise(ruby, &KafkaError::of(code::DESTROY)));
             }
@@ -64,18 +64,6 @@ impl Delivery {
                 check_interrupts(ruby)?;
             }
         }
-    }
-
-    fn check_here(&self, ruby: &Ruby) -> Result<(), Error> {
-        if self.origin.is_here() {
-            return Ok(());
-        }
-        let message = format!(
-            "this SwarmNative::Kafka::Delivery belongs to process {}, and its answer never comes to process {}",
-            self.origin.pid(),
-            std::process::id()
-        );
-        Err(crate::error::raise(ruby, "StaleHandle", message))
     }
 
     fn is_delivered(&self) -> bool {
@@ -103,10 +91,24 @@ impl Delivery {
     }
 }
 
+/// Refuses to wait in a process to which no answer comes.
+pub fn check_here(ruby: &Ruby, class: &str, origin: Origin) -> Result<(), Error> {
+    if origin.is_here() {
+        return Ok(());
+    }
+    let message = format!(
+        "this {class} belongs to process {}, and its answer never comes to process {}",
+        origin.pid(),
+        std::process::id()
+    );
+    Err(crate::error::raise(ruby, "StaleHandle", message))
+}
+
 /// Defines the class.
 pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     let class = kafka.define_class("Delivery", ruby.class_object())?;
     class.undef_default_alloc_func();
+    crate::wrapped::look_up::<Delivery>(ruby);
     class.singleton_class()?.funcall::<_, _, magnus::Value>("undef_method", (ruby.to_symbol("new"),))?;
     class.define_private_method("native_wait", method!(Delivery::wait, 1))?;
     class.define_method("delivered?", method!(Delivery::is_delivered, 0))?;

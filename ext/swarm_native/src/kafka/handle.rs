@@ -7,7 +7,7 @@ use magnus::{Error, Ruby};
 use swarm_core::fork_gate::{self, Lease};
 use swarm_core::os::wake::Wake;
 use swarm_kafka::config::OpenError;
-use swarm_kafka::door::{Door, Visit};
+use swarm_kafka::door::{Door, Shut, Visit};
 use swarm_kafka::ending::Ending;
 use swarm_kafka::origin::Local;
 
@@ -32,16 +32,22 @@ impl<T: Send + Sync + 'static> Handle<T> {
         Ok(Self { class, door: Local::new(Arc::new(Door::new(target))) })
     }
 
-    /// Makes the native handle anew, after `close` has ended. False where somebody else has.
+    /// Makes the native handle anew, where it rests.
     pub fn reopen(
         &self,
         ruby: &Ruby,
         made_at: String,
         make: impl FnOnce(Lease) -> Result<T, OpenError>,
-    ) -> Result<bool, Error> {
+    ) -> Result<(), Error> {
         self.check_here(ruby)?;
+        if !self.door.rests() {
+            return Ok(());
+        }
         let target = Self::make(ruby, self.class, made_at, make)?;
-        Ok(self.door.reopen(target))
+        if let Err(unwanted) = self.door.reopen(target) {
+            wait_for_end(ruby, &Ending::start(move || drop(unwanted)), None)?;
+        }
+        Ok(())
     }
 
     /// Makes the native handle, without the GVL: librdkafka starts its threads meanwhile.
@@ -90,13 +96,18 @@ impl<T: Send + Sync + 'static> Handle<T> {
     /// Enters for a call that does not wait.
     pub fn enter(&self, ruby: &Ruby) -> Result<Visit<'_, T>, Error> {
         self.check_here(ruby)?;
-        self.door.enter().map_err(|_| self.closed(ruby))
+        self.door.enter().map_err(|why| self.shut(ruby, why))
     }
 
     /// Enters for a call that waits on `wake`.
     pub fn enter_to_wait(&self, ruby: &Ruby, wake: &Arc<Wake>) -> Result<Visit<'_, T>, Error> {
+        self.enter_unless_shut(ruby, wake)?.map_err(|why| self.shut(ruby, why))
+    }
+
+    /// The same, for a call that goes on where the handle rests.
+    pub fn enter_unless_shut(&self, ruby: &Ruby, wake: &Arc<Wake>) -> Result<Result<Visit<'_, T>, Shut>, Error> {
         self.check_here(ruby)?;
-        self.door.enter_to_wait(wake).map_err(|_| self.closed(ruby))
+        Ok(self.door.enter_to_wait(wake))
     }
 
     /// Makes a call that waits in a way that nothing ends but its own timeout, on a thread of its own, and waits for it
@@ -107,7 +118,7 @@ impl<T: Send + Sync + 'static> Handle<T> {
         call: impl FnOnce(&T) -> R + Send + 'static,
     ) -> Result<R, Error> {
         self.check_here(ruby)?;
-        let stay = self.door.stay().map_err(|_| self.closed(ruby))?;
+        let stay = self.door.stay().map_err(|why| self.shut(ruby, why))?;
         let asking = Ending::start(move || call(&stay));
         let answer = wait_for_end(ruby, &asking, None)?;
         answer.ok_or_else(|| self.closed(ruby))
@@ -124,6 +135,14 @@ impl<T: Send + Sync + 'static> Handle<T> {
         crate::error::raise(ruby, "ClosedHandle", format!("this {} is closed", self.class))
     }
 
+    /// The error of a call at a door that is shut.
+    pub fn shut(&self, ruby: &Ruby, why: Shut) -> Error {
+        match why {
+            Shut::Closed => self.closed(ruby),
+            Shut::Resting => crate::error::raise(ruby, "RestingHandle", format!("this {} rests", self.class)),
+        }
+    }
+
     /// Closes: `finish` runs on a thread of its own once the last call has left, then the handle is destroyed. `None`
     /// when it was closed before.
     pub fn close<R: Send + Sync + 'static>(
@@ -133,6 +152,16 @@ impl<T: Send + Sync + 'static> Handle<T> {
     ) -> Result<Option<Ending<R>>, Error> {
         self.check_here(ruby)?;
         Ok(end(&self.door, finish))
+    }
+
+    /// The same, until the handle is made anew. `None` where it rests already, or is closed.
+    pub fn rest<R: Send + Sync + 'static>(
+        &self,
+        ruby: &Ruby,
+        finish: impl FnOnce(&T) -> R + Send + 'static,
+    ) -> Result<Option<Ending<R>>, Error> {
+        self.check_here(ruby)?;
+        Ok(self.door.rest().map(|target| end_of(&self.door, target, finish)))
     }
 }
 
@@ -150,14 +179,21 @@ pub fn end<T: Send + Sync + 'static, R: Send + Sync + 'static>(
     door: &Arc<Door<T>>,
     finish: impl FnOnce(&T) -> R + Send + 'static,
 ) -> Option<Ending<R>> {
-    let target = door.close()?;
+    door.close().map(|target| end_of(door, target, finish))
+}
+
+fn end_of<T: Send + Sync + 'static, R: Send + Sync + 'static>(
+    door: &Arc<Door<T>>,
+    target: Arc<T>,
+    finish: impl FnOnce(&T) -> R + Send + 'static,
+) -> Ending<R> {
     let door = Arc::clone(door);
-    Some(Ending::start(move || {
-        door.wait_until_empty();
+    Ending::start(move || {
+        door.wait_until_empty(&target);
         let result = finish(&target);
         drop(target);
         result
-    }))
+    })
 }
 
 /// Waits for an end, without the GVL; `None` at the deadline.

@@ -76,6 +76,7 @@ impl Message {
 pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     let class = kafka.define_class("Message", ruby.class_object())?;
     class.undef_default_alloc_func();
+    crate::wrapped::look_up::<Message>(ruby);
     class.singleton_class()?.funcall::<_, _, magnus::Value>("undef_method", (ruby.to_symbol("new"),))?;
     class.define_method("topic", method!(Message::topic, 0))?;
     class.define_method("partition", method!(Message::partition, 0))?;

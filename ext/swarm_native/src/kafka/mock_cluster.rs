@@ -66,6 +66,7 @@ fn end_with_parent(pid: i32) -> bool {
 pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     let class = kafka.define_class("MockCluster", ruby.class_object())?;
     class.undef_default_alloc_func();
+    crate::wrapped::look_up::<MockCluster>(ruby);
     class.define_singleton_method("native_start", method!(start, 1))?;
     class.define_method("bootstrap_servers", method!(MockCluster::bootstrap_servers, 0))?;
     class.define_method("create_topic", method!(MockCluster::create_topic, 2))?;

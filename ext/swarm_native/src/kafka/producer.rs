@@ -1,5 +1,6 @@
 //! `Kafka::Producer`.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use magnus::{
     value::ReprValue,
 };
 use swarm_kafka::delivery::Slot;
+use swarm_kafka::ending::Ending;
 use swarm_kafka::error::code;
 use swarm_kafka::origin::Origin;
 use swarm_kafka::producer::{self, Outgoing, Topic};
@@ -133,15 +135,15 @@ impl Producer {
     /// nil when it was closed before; else a Hash: topic to the number of messages that were not delivered.
     fn close(ruby: &Ruby, this: &Self, timeout: Option<f64>) -> Result<Option<RHash>, Error> {
         let deadline = convert::deadline(ruby, timeout)?;
-        let Some(ending) = this.handle.close(ruby, move |producer| producer.finish(deadline))? else {
-            return Ok(None);
-        };
-        let lost = wait_for_end(ruby, &ending, deadline.and_then(|deadline| deadline.checked_add(GRACE)))?;
-        let hash = ruby.hash_new();
-        for (topic, count) in lost.unwrap_or_default() {
-            hash.aset(convert::interned(ruby, &topic), count)?;
-        }
-        Ok(Some(hash))
+        let ending = this.handle.close(ruby, move |producer| producer.finish(deadline))?;
+        ending.map(|ending| lost(ruby, &ending, deadline)).transpose()
+    }
+
+    /// The same, until it is made anew.
+    fn rest(ruby: &Ruby, this: &Self, timeout: Option<f64>) -> Result<Option<RHash>, Error> {
+        let deadline = convert::deadline(ruby, timeout)?;
+        let ending = this.handle.rest(ruby, move |producer| producer.finish(deadline))?;
+        ending.map(|ending| lost(ruby, &ending, deadline)).transpose()
     }
 
     fn is_closed(ruby: &Ruby, this: &Self) -> Result<bool, Error> {
@@ -161,14 +163,25 @@ impl Producer {
         self.name.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Makes the native handle anew, after `close`.
-    fn reopen(ruby: &Ruby, this: &Self, properties: RHash, made_at: String) -> Result<bool, Error> {
+    /// Makes the native handle anew, where it rests.
+    fn reopen(ruby: &Ruby, this: &Self, properties: RHash, made_at: String) -> Result<(), Error> {
         let config = super::config::config(ruby, properties)?;
-        let reopened = this.handle.reopen(ruby, made_at, move |lease| producer::Producer::new(config, lease))?;
-        let name = this.handle.enter(ruby)?.name();
-        *this.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
-        Ok(reopened)
+        this.handle.reopen(ruby, made_at, move |lease| producer::Producer::new(config, lease))?;
+        if let Ok(visit) = this.handle.enter(ruby) {
+            *this.name.lock().unwrap_or_else(PoisonError::into_inner) = visit.name();
+        }
+        Ok(())
     }
+}
+
+/// Waits for the end of a producer, and counts what it has not delivered.
+fn lost(ruby: &Ruby, ending: &Ending<BTreeMap<String, usize>>, deadline: Option<Instant>) -> Result<RHash, Error> {
+    let lost = wait_for_end(ruby, ending, deadline.and_then(|deadline| deadline.checked_add(GRACE)))?;
+    let hash = ruby.hash_new();
+    for (topic, count) in lost.unwrap_or_default() {
+        hash.aset(convert::interned(ruby, &topic), count)?;
+    }
+    Ok(hash)
 }
 
 impl Drop for Producer {
@@ -180,7 +193,7 @@ impl Drop for Producer {
 }
 
 /// Tells the log what a producer that nobody has closed could not deliver.
-pub fn report_lost(lost: &std::collections::BTreeMap<String, usize>) {
+pub fn report_lost(lost: &BTreeMap<String, usize>) {
     for (topic, count) in lost {
         tracing::error!(topic, count, "messages were not delivered by a producer that was not closed");
     }
@@ -256,10 +269,12 @@ fn not_headers(ruby: &Ruby, found: Value) -> Error {
 pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     let class = kafka.define_class("Producer", ruby.class_object())?;
     class.undef_default_alloc_func();
+    crate::wrapped::look_up::<Producer>(ruby);
     class.define_singleton_method("native_open", method!(open, 3))?;
     class.define_private_method("native_produce", method!(Producer::produce, 6))?;
     class.define_private_method("native_flush", method!(Producer::flush, 1))?;
     class.define_private_method("native_close", method!(Producer::close, 1))?;
+    class.define_private_method("native_rest", method!(Producer::rest, 1))?;
     class.define_private_method("native_reopen", method!(Producer::reopen, 2))?;
     class.define_private_method("native_purge", method!(Producer::purge, 0))?;
     super::transactions::init(class)?;
