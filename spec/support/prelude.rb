@@ -5,6 +5,9 @@
 
 require_relative "wait_until"
 
+# Whoever started the suite by nohup meant the suite: examples send this signal.
+trap("HUP", "DEFAULT")
+
 scratch = ENV.fetch("SPEC_SCRATCH")
 
 # A real-time signal, because specs have a use for those with a name. Nodes that are forked inherit the answer.

@@ -4,6 +4,8 @@
 //! fork, or telling listeners of an event. Everything else (signals, reaping, deadlines) it has done itself by then.
 //! So a raising listener, Thread#raise and Timeout unwind Ruby frames alone.
 
+mod told;
+
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{IntoRawFd, OwnedFd};
@@ -17,17 +19,17 @@ use nix::sys::signal::Signal;
 use rustix::io::{Errno, retry_on_intr};
 use swarm_core::exit_status::ExitStatus;
 use swarm_core::fleet::{Event, Fleet};
-use swarm_core::node::{Action, Node, NodeId, State, Who};
-use swarm_core::notice::{Notice, Reason, What};
+use swarm_core::node::{Action, NodeId, Who};
+use swarm_core::notice::{Notice, What};
 use swarm_core::os::birth::{Birth, Newborn};
 use swarm_core::os::cgroup::OomKills;
-use swarm_core::os::diagnosis::Diagnosis;
 use swarm_core::os::fork;
 use swarm_core::os::reactor::{Happened, Reactor};
 use swarm_core::os::wake::Wake;
 use swarm_core::policy::Told;
 use swarm_core::report::Words;
 
+use self::told::Said;
 use crate::{error, gvl, settings};
 
 #[magnus::wrap(class = "SwarmNative::Supervisor::Core", free_immediately, size)]
@@ -51,25 +53,6 @@ struct Core {
     /// Somebody wants `wait_within` to return.
     nudged: AtomicBool,
     owner: i32,
-}
-
-/// What a process has said of itself, and what was seen of it.
-#[derive(Default)]
-struct Said {
-    /// The exception that ended it.
-    died: Option<String>,
-    /// What it did when it did not do as it should.
-    diagnosis: Option<Diagnosis>,
-    /// The backtraces of its threads.
-    traces: Vec<String>,
-}
-
-impl Said {
-    fn diagnosis(&self) -> Option<String> {
-        let seen = self.diagnosis.as_ref().map(ToString::to_string);
-        let parts: Vec<String> = seen.into_iter().chain(self.traces.iter().cloned()).collect();
-        (!parts.is_empty()).then(|| parts.join("\n"))
-    }
 }
 
 impl Core {
@@ -244,12 +227,16 @@ impl Core {
     }
 
     fn hear(&self, who: Who, words: Words) {
+        self.said.borrow_mut().entry(who.id).or_default().hear(words);
+    }
+
+    fn event(&self, ruby: &Ruby, notice: &Notice) -> Result<RHash, Error> {
         let mut said = self.said.borrow_mut();
-        let said = said.entry(who.id).or_default();
-        match words {
-            Words::Died(text) => said.died = Some(text),
-            Words::Trace(text) => said.traces.push(text),
+        let event = told::event(ruby, notice, notice.node.and_then(|node| said.get(&node)))?;
+        if let (What::NodeExited, Some(node)) = (notice.what, notice.node) {
+            said.remove(&node);
         }
+        Ok(event)
     }
 
     /// Begins a fork. False: it is not wanted any more.
@@ -394,7 +381,7 @@ impl Core {
         let array = ruby.ary_new();
         let now = Instant::now();
         for node in this.fleet.borrow().nodes() {
-            array.push(snapshot(ruby, node, now)?)?;
+            array.push(told::snapshot(ruby, node, now)?)?;
         }
         Ok(array)
     }
@@ -405,35 +392,6 @@ impl Core {
         let fleet = self.fleet.borrow();
         let outcome = fleet.outcome();
         (outcome.killed.clone(), outcome.lost.clone(), outcome.crash_loop)
-    }
-
-    /// What happened, as the keywords of `SwarmNative::Event.new`; `status` is a raw wait status in an array, or nil.
-    fn event(&self, ruby: &Ruby, notice: &Notice) -> Result<RHash, Error> {
-        let hash = ruby.hash_new();
-        hash.aset(ruby.to_symbol("name"), ruby.to_symbol(notice.what.name()))?;
-        hash.aset(ruby.to_symbol("node_id"), notice.node)?;
-        hash.aset(ruby.to_symbol("pid"), notice.pid)?;
-        hash.aset(ruby.to_symbol("reason"), notice.reason.map(|reason| reason.to_string()))?;
-        hash.aset(ruby.to_symbol("status"), notice.exit.map(|exit| vec![exit.to_raw()]))?;
-        hash.aset(ruby.to_symbol("duration"), notice.lasted.map(|lasted| lasted.as_secs_f64()))?;
-        hash.aset(ruby.to_symbol("restart_in"), notice.delay.map(|delay| delay.as_secs_f64()))?;
-        hash.aset(ruby.to_symbol("message"), notice.message.as_deref())?;
-        if let Some(Reason::MemoryLimit(bytes)) = notice.reason {
-            hash.aset(ruby.to_symbol("memory"), bytes)?;
-        }
-        let mut said = self.said.borrow_mut();
-        if let Some(known) = notice.node.and_then(|node| said.get(&node)) {
-            if matches!(notice.what, What::NodeUnhealthy | What::NodeKilled | What::NodeExited) {
-                hash.aset(ruby.to_symbol("diagnosis"), known.diagnosis())?;
-            }
-            if notice.what == What::NodeExited {
-                hash.aset(ruby.to_symbol("message"), known.died.as_deref())?;
-            }
-        }
-        if let (What::NodeExited, Some(node)) = (notice.what, notice.node) {
-            said.remove(&node);
-        }
-        Ok(hash)
     }
 
     /// What Ruby has to know of the policy.
@@ -455,29 +413,6 @@ fn log(notice: &Notice) {
     let exit = notice.exit.map(|exit| exit.to_string());
     let reason = notice.reason.map(|reason| reason.to_string());
     tracing::info!(node = notice.node, pid = notice.pid, reason, exit, message = notice.what.name());
-}
-
-/// A node as it is now; times as seconds from now, below 0 in the past.
-fn snapshot(ruby: &Ruby, node: &Node, now: Instant) -> Result<RHash, Error> {
-    let life = node.state().life();
-    let ago = |at: Instant| -now.saturating_duration_since(at).as_secs_f64();
-    let restart_in = match node.state() {
-        State::Waiting { until } => Some(until.saturating_duration_since(now).as_secs_f64()),
-        _ => None,
-    };
-    let hash = ruby.hash_new();
-    hash.aset(ruby.to_symbol("id"), node.who().id)?;
-    hash.aset(ruby.to_symbol("pid"), life.map(|life| life.pid))?;
-    hash.aset(ruby.to_symbol("state"), ruby.to_symbol(node.state().name()))?;
-    hash.aset(ruby.to_symbol("restarts"), node.restarts())?;
-    hash.aset(ruby.to_symbol("started_at"), life.map(|life| ago(life.started_at)))?;
-    hash.aset(ruby.to_symbol("last_report_at"), life.and_then(|life| life.reported_at).map(ago))?;
-    hash.aset(ruby.to_symbol("restart_at"), restart_in)?;
-    hash.aset(ruby.to_symbol("memory"), life.and_then(|life| life.memory))?;
-    let end = node.last_end();
-    hash.aset(ruby.to_symbol("last_exit"), end.map(|end| (end.pid, end.exit.to_raw())))?;
-    hash.aset(ruby.to_symbol("last_reason"), end.map(|end| end.reason.to_string()))?;
-    Ok(hash)
 }
 
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
