@@ -81,6 +81,37 @@ RSpec.describe "SwarmNative::ForkGuard and another binding", :other_bindings, :t
         expect(out(result).split.tally).to eq("true" => 10 * OtherBindings::KINDS.fetch(binding).size)
       end
 
+      it "leaves nobody waiting in a child for an answer that comes to its parent, if at all" do
+        result = run_with(binding, <<~'RUBY')
+          nowhere = Rdkafka::Config.new("bootstrap.servers": "127.0.0.1:1").producer
+          answered = open(:producer).then { |producer| [producer, producer.produce(topic: TOPIC, payload: "x")] }
+          answered[1].wait
+          # One from before the guard had anything to do with it, and one from afterwards.
+          answers = [nowhere.produce(topic: "t", payload: "x")]
+          SwarmNative::ForkGuard.bypass { Process.wait(fork { exit! }) }
+          answers << nowhere.produce(topic: "t", payload: "y")
+          pid = SwarmNative::ForkGuard.bypass do
+            fork do
+              answers.each do |answer|
+                answer.wait
+                exit!(1)
+              rescue SwarmNative::StaleHandle => e
+                exit!(2) unless e.message.include?("DeliveryHandle belongs to process #{Process.ppid}, and its answer never")
+              end
+              # What had come before the fork is there, and so is what is asked for in the child.
+              exit!(3) unless answered[1].wait.offset
+              exit!(4) unless open(:producer)
+              exit!(5)
+            end
+          end
+          Process.wait(pid)
+          puts $?.exitstatus
+          $stdout.flush
+          exit!(0) # a close would wait for messages that cannot be delivered
+        RUBY
+        expect(out(result)).to eq "5\n"
+      end
+
       it "lets children of forks that the user wanted neither use nor harm what they inherit: 1,000 of 1,000" do
         result = run_with(binding, <<~'RUBY', deadline: 480)
           USES = {

@@ -50,6 +50,19 @@ module SwarmNative
         end
       end
 
+      # Says so of an answer that the parent gets, if any, instead of letting its child wait for it.
+      module AnswerInChildren
+        def initialize(...)
+          super
+          @swarm_native_pid = Process.pid
+        end
+
+        def wait(...)
+          Rdkafka.refuse_to_wait(self) if pending?
+          super
+        end
+      end
+
       class << self
         # Has the makers of handles remembered from now on, as far as the bindings are loaded.
         # @return [Boolean] whether one is
@@ -69,6 +82,9 @@ module SwarmNative
           OWNERS.each do |owner|
             ::Rdkafka.const_get(owner).prepend(OwnerInChildren) if ::Rdkafka.const_defined?(owner)
           end
+          # Those that wait already are this process's.
+          @first_to_fork = Process.pid
+          ::Rdkafka::AbstractHandle.prepend(AnswerInChildren) if defined?(::Rdkafka::AbstractHandle)
         end
 
         # @return [:open, :closing, nil] how the handles of this process stand; nil where there are none
@@ -110,6 +126,15 @@ module SwarmNative
 
           raise StaleHandle, "#{owner} belongs to process #{native.instance_variable_get(:@swarm_native_pid)}, which " \
                              "made it; this is process #{Process.pid}: make a new one here"
+        end
+
+        # @api private
+        def refuse_to_wait(answer)
+          pid = answer.instance_variable_get(:@swarm_native_pid) || @first_to_fork
+          return if pid == Process.pid
+
+          raise StaleHandle, "this #{answer.class} belongs to process #{pid}, and its answer never comes to process " \
+                             "#{Process.pid}"
         end
 
         private
