@@ -65,7 +65,8 @@ if SwarmNative::Kafka.available?
   require_relative "kafka/producer"
   require_relative "kafka/batch"
   require_relative "kafka/consumer"
-  # Most processes need no processor, and reading it takes a millisecond.
+  require_relative "kafka/admin"
+  # Most processes need none, and reading it takes a millisecond.
   SwarmNative::Kafka.autoload(:Processor, File.join(__dir__, "kafka", "processor"))
   # For tests and demos. What it needs of Ruby's library takes a megabyte of memory.
   SwarmNative::Kafka.autoload(:EmbeddedBroker, File.join(__dir__, "kafka", "embedded_broker"))

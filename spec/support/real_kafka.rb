@@ -41,8 +41,9 @@ class RealKafka
 
   # Starts one, and with a block stops it afterwards.
   # @param partitions [Integer] of each topic; topics come into being by their first use
-  def self.start(partitions: 3, deadline: 120)
-    kafka = new(partitions)
+  # @param properties [Hash{String => Object}] more of the broker's properties
+  def self.start(partitions: 3, deadline: 120, properties: {})
+    kafka = new(partitions, properties)
     kafka.start(deadline)
     return kafka unless block_given?
 
@@ -56,7 +57,7 @@ class RealKafka
   # @return [String]
   attr_reader :bootstrap_servers
 
-  def initialize(partitions)
+  def initialize(partitions, properties = {})
     raise MISSING unless self.class.available?
 
     fetch
@@ -81,6 +82,7 @@ class RealKafka
       group.consumer.min.session.timeout.ms=1000
       group.consumer.min.heartbeat.interval.ms=200
       num.partitions=#{partitions}
+      #{properties.map { |name, value| "#{name}=#{value}" }.join("\n")}
     PROPERTIES
     File.write(logging, <<~YAML)
       Configuration:

@@ -123,19 +123,38 @@ impl KafkaError {
     /// # Safety
     /// `error` is null or an error object that the caller owns and no longer uses.
     pub(crate) unsafe fn take(error: *mut sys::rd_kafka_error_t) -> Result<(), Self> {
-        if error.is_null() {
-            return Ok(());
-        }
-        // SAFETY: `error` is a live object of ours until it is destroyed in the last line.
+        // SAFETY: the caller's promise; the object is ours until it is destroyed.
         unsafe {
-            let taken = Self {
+            let Some(taken) = Self::copy(error) else { return Ok(()) };
+            sys::rd_kafka_error_destroy(error);
+            Err(taken)
+        }
+    }
+
+    /// Reads an error object that belongs to an item of an answer; null, or a code of 0, is no error.
+    ///
+    /// # Safety
+    /// `error` is null or a live error object.
+    pub(crate) unsafe fn read(error: *const sys::rd_kafka_error_t) -> Option<Self> {
+        // SAFETY: the caller's promise. librdkafka marks hardly any such error as retriable, so the code decides too.
+        let copied = unsafe { Self::copy(error) }.filter(|error| error.code != code::NO_ERROR);
+        copied.map(|error| Self { retriable: error.retriable || RETRIABLE.contains(&error.code), ..error })
+    }
+
+    /// # Safety
+    /// `error` is null or a live error object.
+    unsafe fn copy(error: *const sys::rd_kafka_error_t) -> Option<Self> {
+        if error.is_null() {
+            return None;
+        }
+        // SAFETY: the caller's promise; the text is copied.
+        unsafe {
+            Some(Self {
                 fatal: sys::rd_kafka_error_is_fatal(error) != 0,
                 retriable: sys::rd_kafka_error_is_retriable(error) != 0,
                 requires_abort: sys::rd_kafka_error_txn_requires_abort(error) != 0,
                 ..Self::with(sys::rd_kafka_error_code(error), text(sys::rd_kafka_error_string(error)))
-            };
-            sys::rd_kafka_error_destroy(error);
-            Err(taken)
+            })
         }
     }
 }

@@ -10,6 +10,7 @@
 
 #![deny(missing_docs)]
 
+pub mod admin;
 pub mod batch;
 pub mod client;
 pub mod config;

@@ -24,17 +24,18 @@ pub use rdkafka_sys::bindings::{
     rd_kafka_event_stats, rd_kafka_event_t, rd_kafka_event_topic_partition, rd_kafka_event_topic_partition_list,
     rd_kafka_event_type, rd_kafka_headers_destroy, rd_kafka_headers_new, rd_kafka_headers_t,
     rd_kafka_incremental_assign, rd_kafka_incremental_unassign, rd_kafka_init_transactions,
-    rd_kafka_message_leader_epoch, rd_kafka_message_t, rd_kafka_message_timestamp, rd_kafka_mock_cluster_bootstraps,
-    rd_kafka_mock_cluster_destroy, rd_kafka_mock_cluster_new, rd_kafka_mock_cluster_t,
-    rd_kafka_mock_group_initial_rebalance_delay_ms, rd_kafka_mock_set_group_consumer_heartbeat_interval_ms,
-    rd_kafka_mock_set_group_consumer_session_timeout_ms, rd_kafka_name, rd_kafka_new, rd_kafka_produceva,
-    rd_kafka_queue_destroy, rd_kafka_queue_get_consumer, rd_kafka_queue_get_main, rd_kafka_queue_io_event_enable,
-    rd_kafka_queue_new, rd_kafka_queue_poll, rd_kafka_queue_t, rd_kafka_queue_yield, rd_kafka_rebalance_protocol,
-    rd_kafka_seek_partitions, rd_kafka_send_offsets_to_transaction, rd_kafka_t, rd_kafka_timestamp_type_t,
-    rd_kafka_topic_destroy, rd_kafka_topic_name, rd_kafka_topic_new, rd_kafka_topic_partition_destroy,
-    rd_kafka_topic_partition_list_add, rd_kafka_topic_partition_list_copy, rd_kafka_topic_partition_list_destroy,
-    rd_kafka_topic_partition_list_new, rd_kafka_topic_partition_list_t, rd_kafka_topic_partition_set_leader_epoch,
-    rd_kafka_topic_partition_t, rd_kafka_topic_t, rd_kafka_type_t, rd_kafka_vtype_t, rd_kafka_vu_t,
+    rd_kafka_message_leader_epoch, rd_kafka_message_t, rd_kafka_message_timestamp, rd_kafka_metadata_destroy,
+    rd_kafka_mock_cluster_bootstraps, rd_kafka_mock_cluster_destroy, rd_kafka_mock_cluster_new,
+    rd_kafka_mock_cluster_t, rd_kafka_mock_group_initial_rebalance_delay_ms,
+    rd_kafka_mock_set_group_consumer_heartbeat_interval_ms, rd_kafka_mock_set_group_consumer_session_timeout_ms,
+    rd_kafka_name, rd_kafka_new, rd_kafka_produceva, rd_kafka_queue_destroy, rd_kafka_queue_get_consumer,
+    rd_kafka_queue_get_main, rd_kafka_queue_io_event_enable, rd_kafka_queue_new, rd_kafka_queue_poll, rd_kafka_queue_t,
+    rd_kafka_queue_yield, rd_kafka_rebalance_protocol, rd_kafka_seek_partitions, rd_kafka_send_offsets_to_transaction,
+    rd_kafka_t, rd_kafka_timestamp_type_t, rd_kafka_topic_destroy, rd_kafka_topic_name, rd_kafka_topic_new,
+    rd_kafka_topic_partition_destroy, rd_kafka_topic_partition_list_add, rd_kafka_topic_partition_list_copy,
+    rd_kafka_topic_partition_list_destroy, rd_kafka_topic_partition_list_new, rd_kafka_topic_partition_list_t,
+    rd_kafka_topic_partition_set_leader_epoch, rd_kafka_topic_partition_t, rd_kafka_topic_t, rd_kafka_type_t,
+    rd_kafka_vtype_t, rd_kafka_vu_t,
 };
 
 #[allow(clashing_extern_declarations, reason = "an int has the same ABI as a C enum, and any value is valid")]
@@ -98,6 +99,13 @@ unsafe extern "C" {
         size: usize,
     ) -> c_int;
     pub fn rd_kafka_oauthbearer_set_token_failure(rk: *mut rd_kafka_t, reason: *const c_char) -> c_int;
+    pub fn rd_kafka_metadata(
+        rk: *mut rd_kafka_t,
+        all_topics: c_int,
+        only: *mut rd_kafka_topic_t,
+        metadata: *mut *const rdkafka_sys::bindings::rd_kafka_metadata,
+        timeout_ms: c_int,
+    ) -> c_int;
     pub fn rd_kafka_flush(rk: *mut rd_kafka_t, timeout_ms: c_int) -> c_int;
     pub fn rd_kafka_purge(rk: *mut rd_kafka_t, flags: c_int) -> c_int;
     pub fn rd_kafka_message_headers(message: *const rd_kafka_message_t, headers: *mut *mut rd_kafka_headers_t)

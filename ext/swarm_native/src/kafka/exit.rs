@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use magnus::{Error, RModule, Ruby, function};
+use swarm_kafka::admin::Admin;
 use swarm_kafka::consumer::Consumer;
 use swarm_kafka::door::Door;
 use swarm_kafka::ending;
@@ -20,6 +21,7 @@ use crate::gvl::without_gvl;
 enum Open {
     Producer(Weak<Door<Producer>>),
     Consumer(Weak<Door<Consumer>>),
+    Admin(Weak<Door<Admin>>),
 }
 
 impl Open {
@@ -27,6 +29,7 @@ impl Open {
         match self {
             Self::Producer(door) => door.strong_count() == 0,
             Self::Consumer(door) => door.strong_count() == 0,
+            Self::Admin(door) => door.strong_count() == 0,
         }
     }
 }
@@ -56,6 +59,11 @@ pub fn remember_consumer(door: &Arc<Door<Consumer>>) {
     remember(Open::Consumer(Arc::downgrade(door)));
 }
 
+/// Remembers an administrator's client, until it is gone.
+pub fn remember_admin(door: &Arc<Door<Admin>>) {
+    remember(Open::Admin(Arc::downgrade(door)));
+}
+
 /// Ends what is open, within `seconds`. The number of messages that this has cost.
 fn close_all(ruby: &Ruby, seconds: f64) -> Result<usize, Error> {
     let list = OPEN.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -80,6 +88,9 @@ fn close_all(ruby: &Ruby, seconds: f64) -> Result<usize, Error> {
                         consumer.finish(deadline);
                     })
                 });
+            }
+            Open::Admin(door) => {
+                door.upgrade().and_then(|door| end(&door, |_| ()));
             }
         }
     }

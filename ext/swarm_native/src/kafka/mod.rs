@@ -3,6 +3,8 @@
 //! The classes get private `native_*` methods with positional arguments here; their public methods, with keywords and
 //! documentation, are Ruby source below `lib/swarm_native/kafka/`.
 
+mod admin;
+mod answer;
 mod batch;
 mod config;
 mod consumer;
@@ -22,6 +24,7 @@ use magnus::{Error, Module, Ruby};
 /// Defines the module and its classes.
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let kafka = crate::error::swarm_native(ruby)?.define_module("Kafka")?;
+    admin::init(ruby, kafka)?;
     batch::init(ruby, kafka)?;
     consumer::init(ruby, kafka)?;
     delivery::init(ruby, kafka)?;
