@@ -4,6 +4,7 @@ require "open3"
 require "rbconfig"
 require_relative "private_gem"
 require_relative "spec_queue"
+require_relative "../spec/support/real_kafka"
 require_relative "../spec/support/test_gems"
 
 # All that `bin/test` checks, with one count at the end. A step that fails does not keep the later ones from running;
@@ -67,7 +68,7 @@ class Suite
     jobs = targets.map { |target| SpecQueue::Job.new(relative(target), !ENV["SPEC_GC_STRESS"].nil?) }
     jobs = all_jobs if jobs.empty?
     queue = SpecQueue.new(ROOT, File.join(ROOT, "tmp", "spec_times.json"))
-    outcomes = PrivateGem.in_use { queue.run(jobs) { |outcome| report(outcome) } }
+    outcomes = PrivateGem.in_use { with_real_kafka(jobs) { queue.run(jobs) { |outcome| report(outcome) } } }
     outcomes.each do |outcome|
       @passed += outcome.passed
       @failed += outcome.failed
@@ -94,6 +95,18 @@ class Suite
     files = Dir["#{ROOT}/spec/**/*_spec.rb"].map { |path| relative(path) }
     stressed = files.select { |file| File.read(File.join(ROOT, file)).include?(":gc_stress") }
     files.map { |file| SpecQueue::Job.new(file, false) } + stressed.map { |file| SpecQueue::Job.new(file, true) }
+  end
+
+  # One for all files with examples that want it. Where it cannot be had, those examples say so.
+  def with_real_kafka(jobs)
+    wanted = jobs.any? { |job| File.read(File.join(ROOT, job.target[/\A[^:\[]+/])).include?(":real_kafka") }
+    return yield unless wanted && RealKafka.available?
+
+    kafka = timed("a real Kafka #{RealKafka::VERSION}") { RealKafka.start }
+    ENV["SPEC_REAL_KAFKA"] = kafka.bootstrap_servers
+    yield
+  ensure
+    kafka&.stop
   end
 
   def relative(target)

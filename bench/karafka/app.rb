@@ -30,7 +30,11 @@ class App < Karafka::App
   routes.draw { topic(ENV.fetch("APP_TOPIC")) { consumer Consumer } }
 end
 
-SwarmNative.logger = nil unless ENV["APP_PLAIN"]
+unless ENV["APP_PLAIN"]
+  SwarmNative.logger = nil
+  # Nodes are killed every few seconds here: no crash loop, for which a replacement would wait.
+  SwarmNative::Karafka.setup { |config| config.stable_after = 0.5 }
+end
 Karafka.monitor.subscribe("swarm.manager.before_fork") { say "forking", Process.pid }
 Karafka.monitor.subscribe("swarm.node.after_fork") { say "booting", Process.pid }
 Karafka.monitor.subscribe("connection.listener.before_fetch_loop") { say "fetching", Process.pid }

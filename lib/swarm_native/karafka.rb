@@ -49,6 +49,8 @@ SwarmNative::Karafka::Contract.check!
 
 require_relative "karafka/consuming"
 require_relative "karafka/fast_poll"
+require_relative "karafka/first_poll"
+require_relative "karafka/rejoin"
 require_relative "karafka/pidfd"
 require_relative "karafka/events"
 require_relative "karafka/fork_body"
@@ -60,6 +62,8 @@ require_relative "karafka/signals"
 
 SwarmNative::Karafka::Consuming.join
 SwarmNative::Karafka::FastPoll.join
+SwarmNative::Karafka::FirstPoll.join
+SwarmNative::Karafka::Rejoin.join
 SwarmNative::Karafka::Pidfd.join
 SwarmNative::Karafka::Events.join
 SwarmNative::Karafka::ForkBody.join

@@ -115,4 +115,27 @@ RSpec.describe "the drop-in's polling", :karafka, :kafka, :test_gems do
     RUBY
     expect(result.out).to eq(":waited\nnil\n")
   end
+
+  it "begins to poll for messages as soon as a listener's first wait for events has something to end for" do
+    result = run_ruby(<<~RUBY, env: { "SERVERS" => bootstrap_servers, "TOPIC" => new_topic, **test_gems_env }, deadline: KarafkaApp::PATIENCE)
+      gem "karafka", "= #{KarafkaApp::VERSIONS.last}"
+      require "karafka"
+      require "swarm_native/karafka"
+      config = Rdkafka::Config.new("bootstrap.servers": ENV.fetch("SERVERS"), "group.id": "g", "session.timeout.ms": 1500)
+      config.consumer_poll_set = false
+      consumer = config.consumer
+      timed = lambda do |seconds|
+        from = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+        SwarmNative::Karafka::FirstPoll.wait(consumer, seconds)
+        Process.clock_gettime(Process::CLOCK_MONOTONIC) - from
+      end
+      p timed.call(0.2).between?(0.2, 10)
+      consumer.subscribe(ENV.fetch("TOPIC"))
+      p timed.call(80) < 40
+      consumer.poll(100) until consumer.assignment.to_h.any?
+      consumer.close
+    RUBY
+    expect(result.out).to eq("true\ntrue\n")
+    expect(result.status.exitstatus).to eq(0)
+  end
 end

@@ -10,6 +10,8 @@ require "tmpdir"
 # jars once into Maven's own cache.
 #
 #   RealKafka.start { |kafka| kafka.bootstrap_servers }
+#
+# The thread that starts it has to live as long as it.
 class RealKafka
   VERSION = "4.1.0"
   ROOT = File.expand_path("../..", __dir__)
@@ -36,7 +38,11 @@ class RealKafka
 
   # @return [Boolean]
   def self.available?
-    %w[java mvn].all? { |program| ENV["PATH"].split(":").any? { |dir| File.executable?(File.join(dir, program)) } }
+    have?("java") && have?("mvn")
+  end
+
+  def self.have?(program)
+    ENV["PATH"].split(":").any? { |dir| File.executable?(File.join(dir, program)) }
   end
 
   # Starts one, and with a block stops it afterwards.
@@ -80,7 +86,10 @@ class RealKafka
       group.initial.rebalance.delay.ms=0
       group.min.session.timeout.ms=1000
       group.consumer.min.session.timeout.ms=1000
+      group.consumer.session.timeout.ms=6000
       group.consumer.min.heartbeat.interval.ms=200
+      group.consumer.heartbeat.interval.ms=500
+      log.retention.ms=-1
       num.partitions=#{partitions}
       #{properties.map { |name, value| "#{name}=#{value}" }.join("\n")}
     PROPERTIES
@@ -99,7 +108,7 @@ class RealKafka
 
   def start(deadline)
     run("kafka.tools.StorageTool", "format", "-t", SecureRandom.urlsafe_base64(16), "-c", config)
-    @pid = spawn("java", *options, "kafka.Kafka", config, pgroup: true, in: File::NULL, %i[out err] => log)
+    @pid = spawn(*with_us, "java", *options, "kafka.Kafka", config, pgroup: true, in: File::NULL, %i[out err] => log)
     due = now + deadline
     until File.read(log).include?("Kafka Server started")
       if now > due || Process.wait(@pid, Process::WNOHANG)
@@ -125,6 +134,12 @@ class RealKafka
 
   private
 
+  # It is not to outlive who started it, however that one ends.
+  def with_us
+    have?("setpriv") ? %w[setpriv --pdeathsig KILL --] : []
+  end
+
+  def have?(program) = self.class.have?(program)
   def config = File.join(@home, "server.properties")
   def logging = File.join(@home, "log4j2.yaml")
   def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)

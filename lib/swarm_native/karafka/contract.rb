@@ -33,6 +33,10 @@ module SwarmNative
         ["Karafka::Connection::Client", :build_consumer, 0],
         ["Karafka::Connection::Client", :poll, 1],
         ["Karafka::Connection::Client", :rebalance_manager, 0],
+        ["Karafka::Connection::Client", :reset, 0],
+        ["Karafka::Connection::Client", :kafka, 0],
+        ["Karafka::Connection::Client", :events_poll, 1],
+        ["Karafka::Connection::Client", :subscription_group, 0],
         ["Rdkafka::Consumer", :poll, 1],
         ["Rdkafka::NativeKafka", :with_inner, 0],
         ["Karafka::Process", :supervise, 0],
@@ -46,6 +50,10 @@ module SwarmNative
 
       SETTINGS = %i[manager supervision_interval liveness_interval liveness_listener node_report_timeout
                     node_restart_timeout].freeze
+
+      # Of librdkafka, beyond what the binding has as methods.
+      FUNCTIONS = %w[rd_kafka_consumer_poll rd_kafka_queue_get_main rd_kafka_queue_get_consumer rd_kafka_queue_length
+                     rd_kafka_queue_destroy].freeze
 
       class << self
         # @raise [SwarmNative::Error] that names each piece that is not as expected
@@ -97,7 +105,7 @@ module SwarmNative
           [
             ("Karafka::Server.start is gone or takes other arguments" unless takes?(::Karafka::Server.singleton_class, :start, 0)),
             ("log.queue is no longer on in Rdkafka::Config" unless log_queue?),
-            ("rd_kafka_consumer_poll is not in the library of Rdkafka::Bindings" unless consumer_poll?)
+            *(FUNCTIONS - found_functions).map { |name| "#{name} is not in the library of Rdkafka::Bindings" }
           ].compact
         end
 
@@ -108,10 +116,15 @@ module SwarmNative
           false
         end
 
-        def consumer_poll?
-          !Rdkafka::Bindings.ffi_libraries.first.find_function("rd_kafka_consumer_poll").null?
-        rescue NameError, FFI::NotFoundError
-          false
+        def found_functions
+          library = Rdkafka::Bindings.ffi_libraries.first
+          FUNCTIONS.select do |name|
+            library.find_function(name)
+          rescue FFI::NotFoundError
+            false
+          end
+        rescue NameError
+          []
         end
 
         def missing_events
