@@ -2,9 +2,10 @@
 
 # What the guard costs a fork, and a handle.
 #
-# Two processes that differ by the guard alone take turns: both have the gem's library loaded (a larger process forks more
-# slowly, whatever is in it), and one has no hook in place. A fork takes a millisecond, and as much more or less from one
-# to the next, so the guard's own part is measured by itself too: the same hook over a `_fork` that does not fork.
+# Two processes take turns, children of one that has loaded everything: in one of them the guard's hooks are put in place,
+# in the other nothing is. So they differ by that alone; two processes that were started each by itself fork up to a
+# quarter of a millisecond apart, for where their memory happens to lie. A fork takes a millisecond, and as much more or
+# less from one to the next, so the guard's own part is measured by itself too: the hook over a `_fork` that does not fork.
 #
 # With "a binding loaded" karafka-rdkafka is loaded from the test gems and has had a producer that is closed.
 
@@ -15,8 +16,9 @@ require_relative "../spec/support/test_gems"
 FORKS = Bench.times(200, 5)
 ROUNDS = Bench.times(5, 1)
 
-# For each line that it reads, one fork, and the nanoseconds that it took: those that passed, and those of the thread on a
-# processor, which others on a busy machine cannot add to. "hook" stands for a hundred forks that do not happen.
+# For each line that it reads, "with" or "without" and what to do, the nanoseconds that it took: those that passed, and
+# those of the thread on a processor, which others on a busy machine cannot add to. "fork" is one fork, "hook" a hundred
+# that do not happen.
 CODE = <<~'RUBY'
   NOT_FORKED = Module.new do
     def _fork
@@ -24,60 +26,92 @@ CODE = <<~'RUBY'
     end
   end
   Process.singleton_class.prepend(NOT_FORKED)
-  require "swarm_native/version"
-  require "swarm_native/errors"
+  # What the guard puts in place when it is loaded is kept for one of the children.
+  HOOKED = [Process.singleton_class, IO.singleton_class].freeze
+  hooks = []
+  HOOKED.each { |hooked| hooked.define_singleton_method(:prepend) { |hook| hooks << [self, hook] } }
   require "swarm_native/library"
-  require "swarm_native/fork_guard" if ENV["GUARD"] == "with"
+  core = SwarmNative::ForkGuard::Core
+  watch = core.method(:watch).unbind
+  core.define_singleton_method(:watch) {}
+  require "swarm_native"
+  HOOKED.each { |hooked| hooked.singleton_class.remove_method(:prepend) }
+  put_in_place = lambda do
+    watch.bind_call(core)
+    hooks.each { |hooked, hook| hooked.prepend(hook) }
+  end
+
   if ENV["BINDING"]
     gem ENV["BINDING"]
     require "rdkafka"
     Rdkafka::Config.new("bootstrap.servers": "127.0.0.1:1", "log_level": 0).producer.close
   end
   CLOCKS = [Process::CLOCK_MONOTONIC, Process::CLOCK_THREAD_CPUTIME_ID].freeze
-  threads = Array.new(Integer(ENV["THREADS"])) { Thread.new { sleep } }
-  Thread.pass until threads.all?(&:stop?)
-  # Nothing of the compaction and collection of the boot falls into the measurement.
-  GC.start
-  GC.disable
-  now = -> { CLOCKS.map { |clock| Process.clock_gettime(clock, :nanosecond) } }
-  puts "ready"
-  while (line = $stdin.gets)
-    $no_fork = line == "hook\n"
-    started = now.call
-    if $no_fork
-      100.times { Process._fork }
-    else
-      pid = Process._fork
-      Process.exit!(0) if pid.zero?
+
+  def serve(input, output)
+    threads = Array.new(Integer(ENV["THREADS"])) { Thread.new { sleep } }
+    Thread.pass until threads.all?(&:stop?)
+    # Nothing of the compaction and collection of the boot falls into the measurement.
+    GC.start
+    GC.disable
+    now = -> { CLOCKS.map { |clock| Process.clock_gettime(clock, :nanosecond) } }
+    while (line = input.gets)
+      $no_fork = line == "hook\n"
+      started = now.call
+      if $no_fork
+        100.times { Process._fork }
+      else
+        pid = Process._fork
+        Process.exit!(0) if pid.zero?
+      end
+      took = now.call.zip(started).map { |after, before| after - before }
+      Process.wait(pid) unless $no_fork
+      output.puts took.join(" ")
     end
-    took = now.call.zip(started).map { |after, before| after - before }
-    Process.wait(pid) unless $no_fork
-    puts took.join(" ")
+  end
+
+  children = %w[with without].to_h do |name|
+    input, to_child = IO.pipe
+    from_child, output = IO.pipe
+    [to_child, output].each { |pipe| pipe.sync = true }
+    fork do
+      [to_child, from_child].each(&:close)
+      put_in_place.call if name == "with"
+      hooked = Process.singleton_class.ancestors.include?(SwarmNative::ForkGuard::ProcessHook)
+      raise "the guard is in the wrong place" unless hooked == (name == "with")
+
+      serve(input, output)
+      exit!
+    end
+    [input, output].each(&:close)
+    [name, [to_child, from_child]]
+  end
+  while (line = $stdin.gets)
+    name, what = line.split
+    to_child, from_child = children.fetch(name)
+    to_child.puts what
+    puts from_child.gets
   end
 RUBY
 
-def environment(threads, binding, guard)
-  env = { "THREADS" => threads.to_s, "GUARD" => guard }
+def start(threads, binding)
+  env = { "THREADS" => threads.to_s }
   env.update("BINDING" => binding, "GEM_PATH" => [TestGems::HOME, ENV["GEM_PATH"].to_s].join(":")) if binding
-  env
-end
-
-def start(threads, binding, guard)
   options = ["-I", Gem::Specification.find_by_name("karafka_swarm").full_require_paths.join(":")]
-  IO.popen([environment(threads, binding, guard), RbConfig.ruby, *options, "-e", "$stdout.sync = true\n#{CODE}"], "r+")
-    .tap { |process| Bench.line(process) }
+  IO.popen([env, RbConfig.ruby, *options, "-e", "$stdout.sync = true\n#{CODE}"], "r+")
 end
 
-def once(process, what)
-  process.puts(what)
+def once(process, side, what)
+  process.puts("#{side} #{what}")
   Bench.line(process).split.map(&:to_i)
 end
 
 # The median of pairs of forks, one with and one without right beside it, so that what the machine does otherwise is in
 # both; and the medians of each side.
-def round(with, without)
+def round(process)
   pairs = Array.new(FORKS) do |i|
-    i.even? ? [once(with, "fork"), once(without, "fork")] : [once(without, "fork"), once(with, "fork")].reverse
+    order = i.even? ? %w[with without] : %w[without with]
+    order.to_h { |side| [side, once(process, side, "fork")] }.values_at("with", "without")
   end
   median = ->(clock, side) { Bench.percentile(pairs.map { |pair| side.call(*pair.map { |took| took[clock] }) }, 50) / 1e3 }
   [median.call(0, ->(ours, bare) { ours - bare }), median.call(1, ->(ours, bare) { ours - bare }),
@@ -89,16 +123,17 @@ bindings["a binding loaded"] = "karafka-rdkafka" if TestGems.available?
 TestGems.ensure_installed if TestGems.available?
 bindings.each do |title, binding|
   [0, 10, 100].each do |threads|
-    with, without = %w[with without].map { |guard| start(threads, binding, guard) }
-    3.times { [with, without].each { |process| once(process, "fork") } }
-    hook = Array.new(FORKS) { (once(with, "hook")[0] - once(without, "hook")[0]) / 100e3 }
-    more, cpu, ours, bare = Array.new(ROUNDS) { round(with, without) }.transpose.map { |each| Bench.percentile(each, 50) }
+    process = start(threads, binding)
+    3.times { %w[with without].each { |side| once(process, side, "fork") } }
+    hook = Array.new(FORKS) { (once(process, "with", "hook")[0] - once(process, "without", "hook")[0]) / 100e3 }
+    more, cpu, ours, bare = Array.new(ROUNDS) { round(process) }.transpose.map { |each| Bench.percentile(each, 50) }
     name = "fork, #{title}, #{threads} threads"
     Bench.report("#{name}, the guard's own part, p50", "us", Bench.percentile(hook, 50), {}, goal: 20)
-    Bench.report("#{name}, on top, p50", "us", more, { "on a processor" => cpu, "with" => ours, "without" => bare }, goal: 20)
+    Bench.report("#{name}, on top, p50", "us", more,
+                 { "without the guard" => bare, "with it" => ours, "on top on a processor" => cpu }, goal: 20)
   ensure
-    [with, without].compact.each(&:close_write)
-    [with, without].compact.each(&:close)
+    process&.close_write
+    process&.close
   end
 end
 

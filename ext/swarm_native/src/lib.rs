@@ -12,6 +12,7 @@ mod fork_hooks;
 mod fork_lease;
 mod fork_place;
 mod gvl;
+mod init;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod log;
@@ -28,6 +29,7 @@ use magnus::{Error, Ruby};
 fn init(ruby: &Ruby) -> Result<(), Error> {
     error::swarm_native(ruby)?;
     fork_guard::init(ruby)?;
+    init::init(ruby)?;
     log::init();
     supervisor::init(ruby)?;
     #[cfg(feature = "kafka")]
