@@ -97,6 +97,23 @@ RSpec.describe "SwarmNative::Init" do
     expect(result.out).to eq "137\n"
   end
 
+  it "is missed, by a supervisor that adopts" do
+    result = run_ruby(<<~'RUBY')
+      require "logger"
+      lines = []
+      SwarmNative.logger = Logger.new(File.open("log", "w").tap { |log| log.sync = true })
+      [false, true].each do |on|
+        SwarmNative::Init.subreaper = on
+        swarm = SwarmNative::Supervisor.new(nodes: 1, warmup: false)
+        swarm.on(:node_ready) { swarm.stop }
+        swarm.run { |node| node.ready; node.wait until node.stopping? }
+      end
+      puts File.readlines("log").grep(/WARN/).map { |line| line[/gets the children of the dead.*/] }
+    RUBY
+    expect(result.out).to eq "gets the children of the dead, and does not reap them: begin the program with " \
+                             "SwarmNative::Init.start, or run it below an init\n"
+  end
+
   it "says what has to come after it" do
     result = run_ruby(<<~'RUBY')
       SwarmNative::Init.subreaper = true

@@ -90,6 +90,7 @@ module SwarmNative
       raise ArgumentError, "run needs a block: the work of a node" unless work
       raise Error, "this supervisor runs already" if @running
 
+      warn_of_strangers
       Turnstile.send(:paused) { supervise(work) }
       raise_outcome(*@core.outcome)
       self
@@ -177,6 +178,13 @@ module SwarmNative
       Traps.remove(self)
       core.close
       @running = false
+    end
+
+    def warn_of_strangers
+      return unless Init.adopts?
+
+      SwarmNative.logger&.warn("process #{Process.pid} gets the children of the dead, and does not reap them: begin the " \
+                               "program with SwarmNative::Init.start, or run it below an init")
     end
 
     # Does what only Ruby can do, as long as there is something.
