@@ -77,14 +77,13 @@ RSpec.describe "the drop-in's polling", :karafka, :kafka, :test_gems do
       gem "karafka", "= #{KarafkaApp::VERSIONS.last}"
       require "karafka"
       require "swarm_native/karafka"
-      Fake = Struct.new(:held, :changed) do
+      Fake = Struct.new(:held, :revoked_partitions) do
         def poll_nb = held.call
         def rebalance_manager = self
-        def changed? = changed
         def closed? = false
       end
-      poll = lambda do |held, changed: false|
-        fake = Fake.new(held, changed)
+      poll = lambda do |held, revoked: {}|
+        fake = Fake.new(held, revoked)
         SwarmNative::Karafka::FastPoll.new(fake, fake).tap { |made| made.instance_variable_set(:@waits, false) }
       end
       #{code}
@@ -108,10 +107,10 @@ RSpec.describe "the drop-in's polling", :karafka, :kafka, :test_gems do
     expect(result.out).to eq("true\n5\n")
   end
 
-  it "waits when nothing is held, but not when a rebalance was told just then" do
+  it "waits when nothing is held, but not when partitions were taken away just then" do
     result = polling(<<~RUBY)
       p poll.call(-> {}).call(70) { :waited }
-      p poll.call(-> {}, changed: true).call(70) { :waited }
+      p poll.call(-> {}, revoked: { "topic" => [0] }).call(70) { :waited }
     RUBY
     expect(result.out).to eq(":waited\nnil\n")
   end

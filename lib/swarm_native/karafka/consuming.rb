@@ -2,7 +2,8 @@
 
 module SwarmNative
   module Karafka
-    # What every process that consumes has, a node and plain `karafka server` alike: the turnstile. A supervisor has not.
+    # What every process that consumes has, a node and plain `karafka server` alike: the turnstile. A supervisor has
+    # none.
     #
     # @api private
     module Consuming

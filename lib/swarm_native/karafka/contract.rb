@@ -102,9 +102,11 @@ module SwarmNative
 
         # What polling needs of the binding, and the starts of a process that consumes.
         def missing_bindings
+          server = ::Karafka::Server.singleton_class
           [
-            ("Karafka::Server.start is gone or takes other arguments" unless takes?(::Karafka::Server.singleton_class, :start, 0)),
+            ("Karafka::Server.start is gone or takes other arguments" unless takes?(server, :start, 0)),
             ("log.queue is no longer on in Rdkafka::Config" unless log_queue?),
+            ("revoked_partitions is gone from Karafka's rebalance manager" unless revoked_partitions?),
             *(FUNCTIONS - found_functions).map { |name| "#{name} is not in the library of Rdkafka::Bindings" }
           ].compact
         end
@@ -114,6 +116,13 @@ module SwarmNative
           Rdkafka::Config::REQUIRED_CONFIG[:"log.queue"] == true
         rescue NameError
           false
+        end
+
+        # It has moved once, with 2.6.0.
+        def revoked_partitions?
+          %w[Karafka::Connection::RebalanceManager Karafka::Connection::ConsumerGroups::RebalanceManager].any? do |name|
+            class_named(name)&.then { |found| takes?(found, :revoked_partitions, 0) }
+          end
         end
 
         def found_functions

@@ -8,8 +8,8 @@ module SwarmNative
     #
     # It is still Karafka's client that polls, so what it makes of a poll stays: errors and retries, ends of partitions,
     # the time that a batch may take. Callbacks run in either kind of poll. And no thread of librdkafka's ever waits for
-    # the GVL with a lock that a poll needs: the one thing that such threads tell is what they log, and that goes through
-    # a queue (`log.queue`, which the bindings insist on).
+    # the GVL with a lock that a poll needs: the one thing that such threads tell is what they log, and that goes
+    # through a queue (`log.queue`, which the bindings insist on).
     #
     # @api private
     class FastPoll
@@ -50,7 +50,9 @@ module SwarmNative
         @client = client
         @kafka = consumer.instance_variable_get(:@native_kafka)
         @function = Rdkafka::Bindings.ffi_libraries.first.find_function("rd_kafka_consumer_poll")
-        @held = FFI::Function.new(:pointer, %i[pointer int], @function, blocking: false) unless consumer.respond_to?(:poll_nb)
+        unless consumer.respond_to?(:poll_nb)
+          @held = FFI::Function.new(:pointer, %i[pointer int], @function, blocking: false)
+        end
         # From Ruby 3.3 on the turnstile knows of all waits; before, it has to be told of those that matter.
         @waits = Turnstile.respond_to?(:native_wait, true)
         turn_over
@@ -62,8 +64,9 @@ module SwarmNative
         if may_hold?
           message = held
           return message if message
-          # A rebalance was told just now: Karafka is to hear of it at once, not when the wait is over.
-          return if @client.rebalance_manager.changed?
+          # Partitions were taken away just now: Karafka is to hear of it at once, not when the wait is over. Of new
+          # ones it hears with their first message, as ever: a batch that ends before would put that off by another.
+          return unless @client.rebalance_manager.revoked_partitions.empty?
         end
         begin
           @waits ? wait(timeout_ms) : plain.call

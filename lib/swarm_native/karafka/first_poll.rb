@@ -2,9 +2,9 @@
 
 module SwarmNative
   module Karafka
-    # A listener begins by waiting for 100 ms for events of librdkafka's, so that statistics and the like are there early.
-    # A replacement has its assignment long before that, which the listener learns only by polling for messages. So here
-    # this first wait ends as soon as something has come, be it an event or an assignment.
+    # A listener begins by waiting for 100 ms for events of librdkafka's, so that statistics and the like are there
+    # early. A replacement has its assignment long before that, which the listener learns only by polling for messages.
+    # So here this first wait ends as soon as something has come, be it an event or an assignment.
     #
     # @api private
     module FirstPoll
@@ -31,13 +31,15 @@ module SwarmNative
           consumer.instance_variable_get(:@native_kafka).with_inner do |inner|
             queues = %w[main consumer].map { |name| call(:pointer, "rd_kafka_queue_get_#{name}", inner) }
             queues.reject!(&:null?)
-            sleep LOOK until now > due || queues.any? { |queue| call(:size_t, "rd_kafka_queue_length", queue).positive? }
+            sleep LOOK until now > due || queues.any? { |queue| holds_something?(queue) }
           ensure
             queues&.each { |queue| call(:void, "rd_kafka_queue_destroy", queue) }
           end
         end
 
         private
+
+        def holds_something?(queue) = call(:size_t, "rd_kafka_queue_length", queue).positive?
 
         def call(result, name, argument)
           @functions ||= {}

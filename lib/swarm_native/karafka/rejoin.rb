@@ -3,9 +3,9 @@
 module SwarmNative
   module Karafka
     # With `group.protocol=consumer` a static member that was killed and comes back is refused by the group until the
-    # broker's session timeout has passed (`unreleased_instance_id`). The refusal is fatal for its consumer: from then on
-    # that one polls nothing, for ever, while its node is well by all other signs. Such a consumer is closed and made
-    # anew every second until the group takes it.
+    # broker's session timeout has passed (`unreleased_instance_id`). The refusal is fatal for its consumer: from then
+    # on that one polls nothing, for ever, while its node is well by all other signs. Such a consumer is closed and
+    # made anew every second until the group takes it.
     #
     # @api private
     class Rejoin
@@ -19,7 +19,7 @@ module SwarmNative
         private
 
         def build_consumer
-          super.tap { |consumer| @swarm_native_rejoin = Rejoin.watch(consumer, subscription_group.kafka) }
+          super.tap { |consumer| @swarm_native_rejoin = Rejoin.watch(consumer, self) }
         end
 
         def poll(timeout)
@@ -41,28 +41,34 @@ module SwarmNative
         end
 
         # @return [Rejoin, nil] nil: a consumer that cannot be refused for that
-        def watch(consumer, settings)
+        def watch(consumer, client)
+          settings = client.subscription_group.kafka
           return unless settings[:"group.protocol"].to_s == "consumer" && settings.key?(:"group.instance.id")
 
           consumer.extend(Consumer)
-          consumer.swarm_native_rejoin = new
+          consumer.swarm_native_rejoin = new(client)
         end
       end
 
-      def initialize
+      def initialize(client)
+        @client = client
         @made = now
         @refused = @taken = false
       end
 
-      # Karafka tells of the refusal as of every error, and polls once more.
+      # What Karafka makes of the refusal differs from version to version and with the time that is left: it forgets
+      # it, or rests for a minute. So it is told here, as Karafka tells of an error, and goes no further.
       def poll(timeout_ms)
         return rest(timeout_ms) if @refused
 
         yield.tap { |message| @taken = true if message }
       rescue Rdkafka::RdkafkaError => e
-        # One that the group has taken, and that has jobs under way, is Karafka's to reset.
-        @refused = !@taken && REFUSALS.include?(e.code)
-        raise
+        # A consumer that the group has taken, and that may have jobs under way, is Karafka's to reset.
+        raise if @taken || !REFUSALS.include?(e.code)
+
+        @refused = true
+        ::Karafka.monitor.instrument("error.occurred", caller: @client, error: e, type: "connection.client.poll.error")
+        rest(timeout_ms)
       end
 
       # @return [Boolean] whether it is to be made anew
