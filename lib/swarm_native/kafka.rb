@@ -30,6 +30,23 @@ module SwarmNative
         Lazy.new(&make)
       end
 
+      # Whether the first producer or consumer of a process switches the {Turnstile} on, so that threads that wait for
+      # Kafka get the GVL back at once beside threads that burn CPU. True by default; an application that has switched it
+      # on or off by itself keeps that.
+      #
+      # @return [Boolean, Hash] a Hash: with these settings of {Turnstile.enable}
+      attr_reader :turnstile
+
+      # @param value [Boolean, Hash] before the first producer or consumer of the process
+      # @raise [ArgumentError]
+      def turnstile=(value)
+        unless [true, false].include?(value) || value.is_a?(Hash)
+          raise ArgumentError, "turnstile: #{value.inspect} given, allowed: true, false, or settings such as { budget: 0.2 }"
+        end
+
+        @turnstile = value
+      end
+
       # @private true in a fiber that must not wait by itself, because a scheduler waits for all
       def scheduled?
         !Fiber.current_scheduler.nil?
@@ -52,7 +69,21 @@ module SwarmNative
       def made_at
         ForkGuard.send(:place)
       end
+
+      private
+
+      # Once in each process: who switches the turnstile off afterwards has it off.
+      def turn_on
+        return if @turned_on == Process.pid
+
+        @turned_on = Process.pid
+        return if turnstile == false || Turnstile.enabled?
+
+        Turnstile.enable(**(turnstile == true ? {} : turnstile))
+      end
     end
+
+    @turnstile = true
   end
 end
 

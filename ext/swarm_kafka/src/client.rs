@@ -2,16 +2,20 @@
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use swarm_core::fork_gate::Lease;
 
 use crate::config::{Config, ConfigError, OpenError};
 use crate::error::{KafkaError, code, text};
+use crate::lines::{Line, Lines};
 use crate::sys;
 
 /// A live handle. It holds a lease of the fork gate from before librdkafka makes it until its threads have ended.
 pub struct Client {
     rk: NonNull<sys::rd_kafka_t>,
+    /// librdkafka's threads write to it, so it goes after the handle.
+    lines: Arc<Lines>,
     /// Given back last, when the handle is gone.
     lease: Lease,
 }
@@ -46,16 +50,28 @@ pub enum Role {
 impl Client {
     /// Makes the handle.
     pub(crate) fn new(role: Role, config: Config, events: c_int, lease: Lease) -> Result<Self, OpenError> {
+        Self::with_lines(role, config, events, lease, Arc::default())
+    }
+
+    /// Makes the handle; what it logs is put there too.
+    pub(crate) fn with_lines(
+        role: Role,
+        config: Config,
+        events: c_int,
+        lease: Lease,
+        lines: Arc<Lines>,
+    ) -> Result<Self, OpenError> {
         let kind = match role {
             Role::Producer => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
             Role::Consumer => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
         };
         let mut reason = [0 as c_char; 512];
         // SAFETY: the configuration is ours and librdkafka takes it over when it succeeds; the callback lets no panic
-        // out; `reason` has the size that is told.
+        // out; `reason` has the size that is told; the lines live until the handle, or the failed attempt at it, is gone.
         let rk = unsafe {
             sys::rd_kafka_conf_set_events(config.as_ptr(), events);
             sys::rd_kafka_conf_set_log_cb(config.as_ptr(), Some(log));
+            sys::rd_kafka_conf_set_opaque(config.as_ptr(), Arc::as_ptr(&lines).cast_mut().cast());
             sys::rd_kafka_new(kind, config.as_ptr(), reason.as_mut_ptr(), reason.len())
         };
         let Some(rk) = NonNull::new(rk) else {
@@ -65,13 +81,18 @@ impl Client {
         };
         // librdkafka owns it now.
         config.into_raw();
-        let client = Self { rk, lease };
+        let client = Self { rk, lines, lease };
         client.lease.opened(&client.name());
         Ok(client)
     }
 
     pub(crate) fn as_ptr(&self) -> *mut sys::rd_kafka_t {
         self.rk.as_ptr()
+    }
+
+    /// What it has logged.
+    pub(crate) fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     /// librdkafka's name of it, such as `rdkafka#producer-1`.
@@ -148,6 +169,13 @@ unsafe extern "C" fn log(rk: *const sys::rd_kafka_t, level: c_int, facility: *co
             let name = if rk.is_null() { String::new() } else { text(sys::rd_kafka_name(rk)) };
             (name, text(facility), text(line))
         };
+        if !rk.is_null() {
+            // SAFETY: the handle lives, and its opaque is a Lines that outlives it.
+            let lines = unsafe { sys::rd_kafka_opaque(rk).cast::<Lines>().as_ref() };
+            if let Some(lines) = lines {
+                lines.push(|| Line { level, facility: facility.clone(), text: line.clone() });
+            }
+        }
         // Its levels are syslog's.
         match level {
             0..=3 => tracing::error!(target: "librdkafka", name, facility, "{line}"),

@@ -19,6 +19,7 @@ use crate::batch::Batch;
 use crate::client::{Client, Role, Token};
 use crate::config::{Config, ConfigError, OpenError};
 use crate::error::{KafkaError, code, text};
+use crate::lines::Line;
 use crate::offsets::Commits;
 use crate::partitions::{Partition, Partitions};
 use crate::queue::{Event, Kind, Queue, Waited};
@@ -58,6 +59,8 @@ pub enum Notice {
     Statistics(String),
     /// A new OAUTHBEARER token is wanted, for this configuration.
     Token(String),
+    /// Log lines.
+    Lines(Vec<Line>),
 }
 
 /// A set of kinds of notices.
@@ -73,6 +76,8 @@ impl Wants {
     pub const END: Self = Self(4);
     /// Statistics.
     pub const STATISTICS: Self = Self(8);
+    /// Log lines.
+    pub const LINES: Self = Self(16);
 }
 
 /// How far the leaving of the group is.
@@ -171,6 +176,7 @@ impl Consumer {
     /// What a poll is to tell of; the rest is dealt with here, as [`Notice`] says.
     pub fn listen(&self, wants: Wants) {
         self.wants.store(wants.0, Ordering::Relaxed);
+        self.client.lines().want(self.wants(Wants::LINES));
     }
 
     fn wants(&self, what: Wants) -> bool {
@@ -289,6 +295,10 @@ impl Consumer {
                 }
                 if let Some(notice) = left.notice.take() {
                     return Polled::Notice(notice);
+                }
+                let lines = self.client.lines().take();
+                if !lines.is_empty() {
+                    return Polled::Notice(Notice::Lines(lines));
                 }
                 if let Some(rebalance) = left.rebalance.take() {
                     if self.wants(Wants::REBALANCE) {

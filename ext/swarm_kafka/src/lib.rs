@@ -19,6 +19,8 @@ pub mod delivery;
 pub mod door;
 pub mod ending;
 pub mod error;
+pub mod lines;
+pub mod mailbox;
 pub mod mock;
 pub mod offsets;
 pub mod origin;

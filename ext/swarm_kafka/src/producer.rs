@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use swarm_core::fork_gate::Lease;
 use swarm_core::os::wake::Wake;
 
-use crate::client::{Client, Role};
+use crate::client::{Client, Role, Token};
 use crate::config::{Config, OpenError};
 use crate::delivery::{Report, Slot, Waiters};
 use crate::ending::spawn_without_signals;
 use crate::error::{KafkaError, code, text};
+use crate::mailbox::{Answered, Mailbox, News, wants};
 use crate::queue::{Event, Kind, Queue};
 use crate::sys;
 
@@ -61,6 +62,7 @@ impl Topic {
 struct Reports {
     queue: Queue,
     waiters: Arc<Waiters>,
+    mailbox: Arc<Mailbox>,
     stop: AtomicBool,
     /// Messages without an answer. librdkafka's own count has errors and other events in it.
     pending: AtomicUsize,
@@ -78,16 +80,20 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// Makes one.
-    pub fn new(config: Config, lease: Lease) -> Result<Self, OpenError> {
-        let events = sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_ERROR | sys::RD_KAFKA_EVENT_STATS;
-        let client = Client::new(Role::Producer, config, events, lease)?;
+    /// Makes one. What it has to tell is put into the mailbox; `tokens`: also that an OAUTHBEARER token is wanted.
+    pub fn new(config: Config, tokens: bool, mailbox: &Arc<Mailbox>, lease: Lease) -> Result<Self, OpenError> {
+        let events = sys::RD_KAFKA_EVENT_DR
+            | sys::RD_KAFKA_EVENT_ERROR
+            | sys::RD_KAFKA_EVENT_STATS
+            | if tokens { sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH } else { 0 };
+        let client = Client::with_lines(Role::Producer, config, events, lease, Arc::clone(mailbox.lines()))?;
         // SAFETY: the client lives; the reference that comes out is ours, and goes before the client does.
         let queue = unsafe { Queue::own(sys::rd_kafka_queue_get_main(client.as_ptr())) }
             .map_err(|errno| OpenError::Refused(format!("no descriptor for the producer's queue: {errno}")))?;
         let reports = Arc::new(Reports {
             queue,
             waiters: Arc::default(),
+            mailbox: Arc::clone(mailbox),
             stop: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
             lost: Mutex::default(),
@@ -108,6 +114,16 @@ impl Producer {
     /// Where the answers are waited for.
     pub fn waiters(&self) -> &Arc<Waiters> {
         &self.reports.waiters
+    }
+
+    /// Gives librdkafka the token that it has asked for.
+    pub fn set_token(&self, token: &Token) -> Result<(), KafkaError> {
+        self.client.set_token(token)
+    }
+
+    /// Tells librdkafka that there is no token now; it asks again in a while.
+    pub fn refuse_token(&self, reason: &str) {
+        self.client.refuse_token(reason);
     }
 
     /// The error after which the producer can no longer be used, once there is one.
@@ -280,22 +296,33 @@ impl Reports {
     fn take(&self, mut event: Event) {
         match event.kind() {
             Kind::Delivery => {
+                let mut answered = self.mailbox.wants(wants::ANSWERS).then(Vec::new);
                 while let Some(message) = event.next_message() {
-                    self.answer(message);
+                    self.answer(message, answered.as_mut());
                 }
                 // The room in the queue is free when the event is gone.
                 drop(event);
                 self.waiters.answers_came();
+                if let Some(answered) = answered {
+                    self.mailbox.put(News::Answered(answered));
+                }
             }
             Kind::Error => {
                 let error = event.error();
                 tracing::warn!(target: "librdkafka", name = error.name, fatal = error.fatal, "{}", error.message);
+                if self.mailbox.wants(wants::ERRORS) {
+                    self.mailbox.put(News::Error(error));
+                }
             }
+            Kind::Statistics if self.mailbox.wants(wants::STATISTICS) => {
+                self.mailbox.put(News::Statistics(event.statistics()));
+            }
+            Kind::Token => self.mailbox.put(News::Token(event.token_config())),
             _ => {}
         }
     }
 
-    fn answer(&self, message: &sys::rd_kafka_message_t) {
+    fn answer(&self, message: &sys::rd_kafka_message_t, answered: Option<&mut Vec<Answered>>) {
         // SAFETY: the message is live.
         let code = unsafe { sys::message_error(message) };
         if code != code::NO_ERROR {
@@ -311,6 +338,16 @@ impl Reports {
             let slot = unsafe { Arc::from_raw(slot.as_ptr()) };
             self.pending.fetch_sub(1, Ordering::Relaxed);
             slot.fill(Report { code, partition: message.partition, offset: message.offset });
+            if let Some(answered) = answered {
+                // SAFETY: as above.
+                let topic = unsafe { text(sys::rd_kafka_topic_name(message.rkt)) };
+                // Messages of one topic mostly come one after the other.
+                let topic = match answered.last() {
+                    Some(last) if *last.topic == *topic => Arc::clone(&last.topic),
+                    _ => topic.into(),
+                };
+                answered.push(Answered { slot, topic });
+            }
         }
     }
 }

@@ -50,7 +50,7 @@ module SwarmNative
         Cluster.new(**found, brokers: brokers.freeze).freeze
       end
 
-      # Ends the handle, after requests under way. Only the first call does.
+      # Ends the handle; requests under way fail. Only the first call does.
       #
       # @return [nil]
       def close(*)

@@ -2,6 +2,7 @@
 
 require_relative "listeners"
 require_relative "offsets"
+require_relative "rejoining"
 
 module SwarmNative
   module Kafka
@@ -33,6 +34,7 @@ module SwarmNative
     class Consumer
       include Listeners
       include Offsets
+      include Rejoining
 
       private_class_method :native_open
 
@@ -43,9 +45,10 @@ module SwarmNative
       #   tried again by librdkafka
       # @raise [ConfigurationError] names every property that is unknown or has a value that cannot be
       def self.new(config = {}, token: nil, **more)
-        consumer = native_open(config.to_h.merge(more), Kafka.made_at, !token.nil?)
-        consumer.instance_variable_set(:@token, token)
-        consumer
+        config = config.to_h.merge(more)
+        made_at = Kafka.made_at
+        Kafka.send(:turn_on)
+        native_open(config, made_at, !token.nil?).tap { |consumer| consumer.send(:remember, config, made_at, token) }
       end
 
       # Joins the group for these topics, in place of those before. The partitions come while it polls.
@@ -58,6 +61,7 @@ module SwarmNative
         raise ArgumentError, "subscribe needs at least one topic" if topics.empty?
 
         native_subscribe(topics)
+        @topics = topics
         self
       end
 
@@ -66,6 +70,7 @@ module SwarmNative
       # @return [self]
       def unsubscribe
         native_unsubscribe
+        @topics = nil
         self
       end
 
@@ -173,12 +178,16 @@ module SwarmNative
       def poll_until(max, max_bytes, timeout)
         deadline = timeout && (now + timeout)
         loop do
-          found = Kafka.scheduled? ? poll_for_fiber(max, max_bytes, timeout) : native_poll(max, max_bytes, timeout)
+          found = poll_or_rejoin(max, max_bytes, timeout)
           return found if found.is_a?(Batch)
 
-          hear(found)
+          hear(found) if found
           timeout = [deadline - now, 0].max if deadline
         end
+      end
+
+      def poll_once(max, max_bytes, timeout)
+        Kafka.scheduled? ? poll_for_fiber(max, max_bytes, timeout) : native_poll(max, max_bytes, timeout)
       end
 
       # Under a fiber scheduler nothing may wait but the scheduler; the queue's descriptor wakes it.

@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require_relative "tokens"
+
 module SwarmNative
   module Kafka
     # What a {Consumer} tells of while it polls. Each block runs on the thread that polls (or closes), never beside it.
@@ -7,7 +9,9 @@ module SwarmNative
     #
     # What a block raises comes out of the poll; a rebalance is answered all the same.
     module Listeners
-      WANTS = { assigned: 1, revoked: 1, lost: 1, error: 2, end: 4, statistics: 8 }.freeze
+      include Tokens
+
+      WANTS = { assigned: 1, revoked: 1, lost: 1, error: 2, end: 4, statistics: 8, log: 16 }.freeze
       private_constant :WANTS
 
       # Partitions have come.
@@ -58,14 +62,27 @@ module SwarmNative
         listen(:statistics, block)
       end
 
+      # A line of librdkafka's log, at the poll that comes next, or within 0.3 s. The newest thousand wait.
+      # @yieldparam severity [Symbol] `:error`, `:warn`, `:info` or `:debug`
+      # @yieldparam facility [String] such as "FAIL"
+      # @yieldparam line [String]
+      # @return [self]
+      def on_log(&block)
+        listen(:log, block)
+      end
+
       private
 
       def listen(kind, block)
         raise ArgumentError, "on_#{kind} needs a block" unless block
 
         (@listeners ||= {})[kind] = block
-        native_listen(@listeners.keys.map { |known| WANTS.fetch(known) }.inject(:|))
+        listen_again
         self
+      end
+
+      def listen_again
+        native_listen(@listeners.keys.map { |known| WANTS.fetch(known) }.inject(:|)) if @listeners
       end
 
       def listens_to_rebalances?
@@ -79,6 +96,7 @@ module SwarmNative
         when :assigned, :revoked then rebalance(@listeners[kind], about)
         when :lost then rebalance(@listeners[:lost] || @listeners[:revoked], about)
         when :statistics then @listeners[kind].call(JSON.parse(about[0]))
+        when :log then about[0].each { |line| @listeners[kind].call(*line) }
         when :token then fetch_token(about[0])
         else @listeners[kind]&.call(*about)
         end
@@ -93,17 +111,6 @@ module SwarmNative
         rescue ClosedHandle
           nil
         end
-      end
-
-      def fetch_token(config)
-        token = @token.call(config)
-        extensions = token.fetch(:extensions, nil).to_h.flat_map { |name, value| [name.to_s, value.to_s] }
-        expires_at = (token.fetch(:expires_at).to_r * 1000).to_i
-        native_set_token(token.fetch(:token), expires_at, token.fetch(:principal), extensions)
-      rescue StandardError => e
-        raise if e.is_a?(ClosedHandle)
-
-        native_refuse_token("#{e.message} (#{e.class})")
       end
     end
   end

@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require_relative "hearing"
 require_relative "rest"
 require_relative "transactions"
 
@@ -23,6 +24,7 @@ module SwarmNative
     #   @return [String] librdkafka's name of it
     class Producer
       include Transactions
+      include Hearing
 
       prepend Rest
       private_class_method :native_open
@@ -31,11 +33,15 @@ module SwarmNative
       #   true, false, or Arrays of those; they may be given as keywords too
       # @param queue_timeout [Float, nil] how many seconds {#produce} waits for room when the local queue is full; 0
       #   raises at once, nil waits without end
+      # @param token [#call, nil] with `"sasl.mechanisms": "OAUTHBEARER"`: as for {Consumer.new}, called on the thread of
+      #   {Hearing}
       # @raise [ConfigurationError] names every property that is unknown or has a value that cannot be
-      def self.new(config = {}, queue_timeout: 60.0, **more)
+      def self.new(config = {}, queue_timeout: 60.0, token: nil, **more)
         config = config.to_h.merge(more)
         made_at = Kafka.made_at
-        native_open(config, made_at, queue_timeout).tap { |producer| producer.send(:remember, config, made_at) }
+        Kafka.send(:turn_on)
+        native_open(config, made_at, queue_timeout, !token.nil?)
+          .tap { |producer| producer.send(:remember, config, made_at, token) }
       end
 
       # Queues a message and returns at once, unless the queue is full.
@@ -95,7 +101,9 @@ module SwarmNative
       # @return [Hash{String => Integer}] the topics of messages that were not delivered, with their number; empty when
       #   all were, and when it was closed already
       def close(timeout = 30.0)
-        Kafka.wait { native_close(timeout) } || {}
+        lost = Kafka.wait { native_close(timeout) } || {}
+        end_hearing
+        lost
       end
 
       # @return [String]

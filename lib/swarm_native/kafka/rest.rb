@@ -52,7 +52,12 @@ module SwarmNative
 
       private
 
-      def remember(config, made_at)
+      def remember(config, made_at, token)
+        @token = token
+        @listeners = {}.freeze
+        @hearing = nil
+        @hearing_lock = Mutex.new
+        start_hearing if token
         @config = config
         @made_at = made_at
         @transactional = config.any? { |name, _| name.to_s == "transactional.id" }

@@ -16,7 +16,8 @@ pub use configs::{Change, Resource};
 pub use topics::NewTopic;
 
 use std::ffi::{CString, c_char, c_int};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use swarm_core::fork_gate::Lease;
 
@@ -57,20 +58,28 @@ impl From<String> for Answer {
 /// An administrator's client.
 pub struct Admin {
     pub(crate) client: Client,
+    closing: AtomicBool,
 }
 
 /// A broker's answer must have come this much after the time that it was given.
 const GRACE: Duration = Duration::from_secs(2);
+/// How often who waits looks whether the client is to be closed.
+const LOOK_AROUND_MS: c_int = 50;
 
 impl Admin {
     /// Makes one.
     pub fn new(config: Config, lease: Lease) -> Result<Self, OpenError> {
-        Ok(Self { client: Client::new(Role::Producer, config, 0, lease)? })
+        Ok(Self { client: Client::new(Role::Producer, config, 0, lease)?, closing: AtomicBool::new(false) })
     }
 
     /// librdkafka's name of it.
     pub fn name(&self) -> String {
         self.client.name()
+    }
+
+    /// Lets nobody wait any longer for an answer: the client is about to be closed.
+    pub fn stop_waiting(&self) {
+        self.closing.store(true, Ordering::Release);
     }
 
     /// Sends one request and waits for its answer. `start` gets the options and the queue for the answer.
@@ -80,7 +89,18 @@ impl Admin {
             .map_err(|errno| KafkaError::with(code::TRANSPORT, format!("no descriptor for an answer: {errno}")))?;
         start(&self.client, options, &queue);
         let late = || KafkaError::with(code::TIMED_OUT, "the cluster has not answered in time");
-        let event = queue.next_within(milliseconds(options.timeout + GRACE)).ok_or_else(late)?;
+        let until = Instant::now() + options.timeout + GRACE;
+        let event = loop {
+            if let Some(event) = queue.next_within(LOOK_AROUND_MS) {
+                break event;
+            }
+            if self.closing.load(Ordering::Acquire) {
+                return Err(KafkaError::of(code::DESTROY));
+            }
+            if Instant::now() > until {
+                return Err(late());
+            }
+        };
         if event.code() == code::NO_ERROR { Ok(event) } else { Err(event.error()) }
     }
 

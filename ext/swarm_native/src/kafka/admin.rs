@@ -14,7 +14,7 @@ use super::consumer::partitions_of;
 use super::handle::{Handle, wait_for_end};
 use super::{answer, convert};
 
-/// A close waits this long for requests under way, which their own time ends.
+/// A close waits this long for the end of the handle's threads.
 const GRACE: Duration = Duration::from_secs(5);
 
 #[magnus::wrap(class = "SwarmNative::Kafka::Admin", free_immediately, size)]
@@ -162,6 +162,10 @@ impl Admin {
     }
 
     fn close(ruby: &Ruby, this: &Self) -> Result<(), Error> {
+        this.handle.check_here(ruby)?;
+        if let Ok(visit) = this.handle.door().enter() {
+            visit.stop_waiting();
+        }
         if let Some(ending) = this.handle.close(ruby, |_| ())? {
             wait_for_end(ruby, &ending, Some(Instant::now() + GRACE))?;
         }
@@ -179,7 +183,7 @@ impl Admin {
 
 impl Drop for Admin {
     fn drop(&mut self) {
-        self.handle.abandon(|_| ());
+        self.handle.abandon(admin::Admin::stop_waiting);
     }
 }
 

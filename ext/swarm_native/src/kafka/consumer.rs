@@ -1,8 +1,8 @@
 //! `Kafka::Consumer`.
 
 use std::os::fd::IntoRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use magnus::{
@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(5);
 #[magnus::wrap(class = "SwarmNative::Kafka::Consumer", free_immediately, size)]
 pub struct Consumer {
     handle: Handle<consumer::Consumer>,
-    name: String,
+    name: Mutex<String>,
     /// Somebody wants the poll that waits, or the next one, to return.
     woken: AtomicBool,
 }
@@ -312,8 +312,21 @@ impl Consumer {
         this.handle.is_closed(ruby)
     }
 
-    fn name(&self) -> &str {
-        &self.name
+    fn name(&self) -> String {
+        self.name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the native handle and makes another one, unless another thread closes it.
+    fn renew(ruby: &Ruby, this: &Self, properties: RHash, made_at: String, tokens: bool) -> Result<(), Error> {
+        let config = super::config::config(ruby, properties)?;
+        // It is no member of its group, so there is nothing to leave.
+        if let Some(ending) = this.handle.rest(ruby, |_| ())? {
+            wait_for_end(ruby, &ending, None)?;
+        }
+        this.handle.reopen(ruby, made_at, move |lease| consumer::Consumer::new(config, tokens, lease))?;
+        let name = this.handle.enter(ruby)?.name();
+        *this.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
+        Ok(())
     }
 }
 
@@ -359,6 +372,10 @@ fn notice_of(ruby: &Ruby, notice: Notice) -> Result<RArray, Error> {
         Notice::Statistics(json) => {
             array.push(ruby.to_symbol("statistics"))?;
             array.push(json)?;
+        }
+        Notice::Lines(lines) => {
+            array.push(ruby.to_symbol("log"))?;
+            array.push(convert::lines(ruby, lines)?)?;
         }
         Notice::Token(config) => {
             array.push(ruby.to_symbol("token"))?;
@@ -429,7 +446,7 @@ fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String, tokens: 
     })?;
     super::exit::remember_consumer(handle.door());
     let name = handle.enter(ruby)?.name();
-    Ok(ruby.obj_wrap_as(Consumer { handle, name, woken: AtomicBool::new(false) }, class).as_value())
+    Ok(ruby.obj_wrap_as(Consumer { handle, name: Mutex::new(name), woken: AtomicBool::new(false) }, class).as_value())
 }
 
 /// Defines the class.
@@ -439,6 +456,7 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     crate::wrapped::look_up::<Consumer>(ruby);
     class.define_singleton_method("native_open", method!(open, 3))?;
     class.define_private_method("native_poll", method!(Consumer::poll, 3))?;
+    class.define_private_method("native_renew", method!(Consumer::renew, 3))?;
     class.define_private_method("native_wakeup", method!(Consumer::wakeup, 0))?;
     class.define_private_method("native_woken?", method!(Consumer::is_woken, 0))?;
     class.define_private_method("native_acknowledge", method!(Consumer::acknowledge, 0))?;

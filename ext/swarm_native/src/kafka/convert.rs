@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use magnus::{Error, RString, Ruby, value::ReprValue};
+use magnus::{Error, RArray, RString, Ruby, value::ReprValue};
+use swarm_kafka::lines::Line;
 
 /// A frozen String of bytes.
 pub fn binary(ruby: &Ruby, bytes: &[u8]) -> RString {
@@ -46,4 +47,23 @@ pub fn is_over(deadline: Option<Instant>) -> bool {
 pub fn duration(ruby: &Ruby, seconds: f64) -> Result<Duration, Error> {
     Duration::try_from_secs_f64(seconds)
         .map_err(|_| crate::error::argument(ruby, format!("a timeout is a number of seconds from 0 on, not {seconds}")))
+}
+
+/// Log lines, each as severity (a Logger's method), facility and text.
+pub fn lines(ruby: &Ruby, lines: Vec<Line>) -> Result<RArray, Error> {
+    let array = ruby.ary_new_capa(lines.len());
+    for Line { level, facility, text } in lines {
+        let severity = match level {
+            0..=3 => "error",
+            4 => "warn",
+            5 | 6 => "info",
+            _ => "debug",
+        };
+        let line = ruby.ary_new_capa(3);
+        line.push(ruby.to_symbol(severity))?;
+        line.push(facility)?;
+        line.push(text)?;
+        array.push(line)?;
+    }
+    Ok(array)
 }

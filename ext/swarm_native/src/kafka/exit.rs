@@ -90,7 +90,12 @@ fn close_all(ruby: &Ruby, seconds: f64) -> Result<usize, Error> {
                 });
             }
             Open::Admin(door) => {
-                door.upgrade().and_then(|door| end(&door, |_| ()));
+                door.upgrade().and_then(|door| {
+                    if let Ok(visit) = door.enter() {
+                        visit.stop_waiting();
+                    }
+                    end(&door, |_| ())
+                });
             }
         }
     }

@@ -8,9 +8,12 @@ use magnus::{
     Class, Error, Module, Object as _, RArray, RClass, RHash, RModule, RString, Ruby, Value, method, r_hash::ForEach,
     value::ReprValue,
 };
+use swarm_kafka::client::Token;
 use swarm_kafka::delivery::Slot;
+use swarm_kafka::delivery::Waiters;
 use swarm_kafka::ending::Ending;
 use swarm_kafka::error::code;
+use swarm_kafka::mailbox::{Ended, Mailbox, News};
 use swarm_kafka::origin::Origin;
 use swarm_kafka::producer::{self, Outgoing, Topic};
 
@@ -29,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Producer {
     pub handle: Handle<producer::Producer>,
     name: Mutex<String>,
+    mailbox: Arc<Mailbox>,
+    /// Whether somebody gives OAUTHBEARER tokens.
+    tokens: bool,
     /// Seconds that a full queue is waited for.
     pub queue_timeout: Option<f64>,
 }
@@ -43,15 +49,19 @@ impl Producer {
         properties: RHash,
         made_at: String,
         queue_timeout: Option<f64>,
+        tokens: bool,
     ) -> Result<Value, Error> {
         convert::deadline(ruby, queue_timeout)?;
+        let mailbox = Mailbox::new().map(Arc::new);
+        let mailbox = mailbox.map_err(|errno| crate::error::errno(ruby, errno, "making a producer's mailbox"))?;
         let config = super::config::config(ruby, properties)?;
+        let made_with = Arc::clone(&mailbox);
         let handle = Handle::open(ruby, "SwarmNative::Kafka::Producer", made_at, move |lease| {
-            producer::Producer::new(config, lease)
+            producer::Producer::new(config, tokens, &made_with, lease)
         })?;
         super::exit::remember_producer(handle.door());
         let name = handle.enter(ruby)?.name();
-        Ok(ruby.obj_wrap_as(Self { handle, name: Mutex::new(name), queue_timeout }, class).as_value())
+        Ok(ruby.obj_wrap_as(Self { handle, name: Mutex::new(name), mailbox, tokens, queue_timeout }, class).as_value())
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a message consists of, from a Ruby method with keywords")]
@@ -146,6 +156,47 @@ impl Producer {
         ending.map(|ending| lost(ruby, &ending, deadline)).transpose()
     }
 
+    fn listen(ruby: &Ruby, this: &Self, wants: u8) -> Result<(), Error> {
+        this.handle.check_here(ruby)?;
+        this.mailbox.listen(wants);
+        Ok(())
+    }
+
+    /// An Array that begins with the kind of what is to be told; nil when nothing more comes.
+    fn hear(ruby: &Ruby, this: &Self) -> Result<Option<RArray>, Error> {
+        let wake = new_wake(ruby)?;
+        loop {
+            this.handle.check_here(ruby)?;
+            wake.clear();
+            match without_gvl(&wake, || this.mailbox.take(&wake)) {
+                Some(Ok(Some(news))) => return news_of(ruby, news).map(Some),
+                Some(Err(Ended)) => return Ok(None),
+                _ => check_interrupts(ruby)?,
+            }
+        }
+    }
+
+    fn end_hearing(&self) {
+        self.mailbox.end();
+    }
+
+    fn set_token(
+        ruby: &Ruby,
+        this: &Self,
+        value: String,
+        expires_at: i64,
+        principal: String,
+        extensions: Vec<String>,
+    ) -> Result<(), Error> {
+        let token = Token { value, expires_at, principal, extensions };
+        this.handle.enter(ruby)?.set_token(&token).map_err(|failed| error::raise(ruby, &failed))
+    }
+
+    fn refuse_token(ruby: &Ruby, this: &Self, reason: String) -> Result<(), Error> {
+        this.handle.enter(ruby)?.refuse_token(&reason);
+        Ok(())
+    }
+
     fn is_closed(ruby: &Ruby, this: &Self) -> Result<bool, Error> {
         this.handle.is_closed(ruby)
     }
@@ -166,7 +217,8 @@ impl Producer {
     /// Makes the native handle anew, where it rests.
     fn reopen(ruby: &Ruby, this: &Self, properties: RHash, made_at: String) -> Result<(), Error> {
         let config = super::config::config(ruby, properties)?;
-        this.handle.reopen(ruby, made_at, move |lease| producer::Producer::new(config, lease))?;
+        let (tokens, mailbox) = (this.tokens, Arc::clone(&this.mailbox));
+        this.handle.reopen(ruby, made_at, move |lease| producer::Producer::new(config, tokens, &mailbox, lease))?;
         if let Ok(visit) = this.handle.enter(ruby) {
             *this.name.lock().unwrap_or_else(PoisonError::into_inner) = visit.name();
         }
@@ -190,6 +242,42 @@ impl Drop for Producer {
             report_lost(&producer.finish(Some(Instant::now() + ABANDONED)));
         });
     }
+}
+
+/// What is to be told, as an Array that begins with its kind.
+fn news_of(ruby: &Ruby, news: News) -> Result<RArray, Error> {
+    let array = ruby.ary_new();
+    match news {
+        News::Answered(answered) => {
+            // Nobody waits for an answer that is there.
+            let waiters = Arc::new(Waiters::default());
+            let deliveries = ruby.ary_new_capa(answered.len());
+            for it in answered {
+                let waiters = Arc::clone(&waiters);
+                let delivery = Delivery { slot: it.slot, waiters, topic: it.topic, origin: Origin::here() };
+                deliveries.push(ruby.obj_wrap(delivery))?;
+            }
+            array.push(ruby.to_symbol("delivered"))?;
+            array.push(deliveries)?;
+        }
+        News::Error(failed) => {
+            array.push(ruby.to_symbol("error"))?;
+            array.push(error::exception(ruby, &failed)?)?;
+        }
+        News::Statistics(json) => {
+            array.push(ruby.to_symbol("statistics"))?;
+            array.push(json)?;
+        }
+        News::Token(config) => {
+            array.push(ruby.to_symbol("token"))?;
+            array.push(config)?;
+        }
+        News::Lines(lines) => {
+            array.push(ruby.to_symbol("log"))?;
+            array.push(convert::lines(ruby, lines)?)?;
+        }
+    }
+    Ok(array)
 }
 
 /// Tells the log what a producer that nobody has closed could not deliver.
@@ -270,7 +358,12 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     let class = kafka.define_class("Producer", ruby.class_object())?;
     class.undef_default_alloc_func();
     crate::wrapped::look_up::<Producer>(ruby);
-    class.define_singleton_method("native_open", method!(open, 3))?;
+    class.define_singleton_method("native_open", method!(open, 4))?;
+    class.define_private_method("native_listen", method!(Producer::listen, 1))?;
+    class.define_private_method("native_hear", method!(Producer::hear, 0))?;
+    class.define_private_method("native_end_hearing", method!(Producer::end_hearing, 0))?;
+    class.define_private_method("native_set_token", method!(Producer::set_token, 4))?;
+    class.define_private_method("native_refuse_token", method!(Producer::refuse_token, 1))?;
     class.define_private_method("native_produce", method!(Producer::produce, 6))?;
     class.define_private_method("native_flush", method!(Producer::flush, 1))?;
     class.define_private_method("native_close", method!(Producer::close, 1))?;
@@ -289,6 +382,7 @@ fn open(
     properties: RHash,
     made_at: String,
     queue_timeout: Option<f64>,
+    tokens: bool,
 ) -> Result<Value, Error> {
-    Producer::open(ruby, class, properties, made_at, queue_timeout)
+    Producer::open(ruby, class, properties, made_at, queue_timeout, tokens)
 }

@@ -1,0 +1,76 @@
+//! librdkafka's log lines, kept for whoever wants to hear of them.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One line of librdkafka's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Syslog's level: 3 an error, 4 a warning, 6 information, 7 debugging.
+    pub level: i32,
+    /// What it is about, such as `FAIL`.
+    pub facility: String,
+    /// The line.
+    pub text: String,
+}
+
+/// How many lines wait at most. Who does not come for them in time loses the oldest.
+const MOST: usize = 1000;
+
+/// Lines of one handle that nobody has taken yet.
+#[derive(Default)]
+pub struct Lines {
+    wanted: AtomicBool,
+    lines: Mutex<VecDeque<Line>>,
+}
+
+impl Lines {
+    fn lines(&self) -> MutexGuard<'_, VecDeque<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps lines from now on, or no more.
+    pub fn want(&self, wanted: bool) {
+        self.wanted.store(wanted, Ordering::Relaxed);
+    }
+
+    /// Keeps a line, if anybody wants it.
+    pub(crate) fn push(&self, line: impl FnOnce() -> Line) {
+        if self.wanted.load(Ordering::Relaxed) {
+            let line = line();
+            let mut lines = self.lines();
+            if lines.len() == MOST {
+                lines.pop_front();
+            }
+            lines.push_back(line);
+        }
+    }
+
+    /// Takes what there is.
+    pub fn take(&self) -> Vec<Line> {
+        if self.wanted.load(Ordering::Relaxed) { self.lines().drain(..).collect() } else { Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(number: usize) -> Line {
+        Line { level: 6, facility: "TEST".into(), text: number.to_string() }
+    }
+
+    #[test]
+    fn lines_are_kept_for_who_wants_them_and_the_oldest_give_way() {
+        let lines = Lines::default();
+        lines.push(|| panic!("nobody wants it"));
+        lines.want(true);
+        for number in 0..MOST + 2 {
+            lines.push(|| line(number));
+        }
+        let taken = lines.take();
+        assert_eq!((taken.len(), &taken[0], &taken[MOST - 1]), (MOST, &line(2), &line(MOST + 1)));
+        assert!(lines.take().is_empty());
+    }
+}

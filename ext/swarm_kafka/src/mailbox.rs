@@ -1,0 +1,171 @@
+//! What a producer's own thread has to tell, until somebody takes it.
+//!
+//! It outlives the handle: the last delivery reports come while the handle is being closed, when nobody is let in any
+//! more, and a producer that rested goes on telling with its next handle.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use swarm_core::os::wake::Wake;
+
+use crate::delivery::Slot;
+use crate::error::KafkaError;
+use crate::lines::{Line, Lines};
+use crate::queue::wait_readable;
+
+/// A message that has its answer.
+pub struct Answered {
+    /// Where the answer stands.
+    pub slot: Arc<Slot>,
+    /// The message's topic.
+    pub topic: Arc<str>,
+}
+
+/// Something to be told.
+pub enum News {
+    /// These messages have their answers.
+    Answered(Vec<Answered>),
+    /// An error of the client as a whole.
+    Error(KafkaError),
+    /// Statistics, as JSON.
+    Statistics(String),
+    /// A new OAUTHBEARER token is wanted, for this configuration.
+    Token(String),
+    /// Log lines.
+    Lines(Vec<Line>),
+}
+
+/// What is told to whom asks for it.
+pub mod wants {
+    /// Answers to messages.
+    pub const ANSWERS: u8 = 1;
+    /// Errors.
+    pub const ERRORS: u8 = 2;
+    /// Statistics.
+    pub const STATISTICS: u8 = 8;
+    /// Log lines.
+    pub const LINES: u8 = 16;
+}
+
+/// Log lines come from librdkafka's threads, which wake nobody.
+const LOOK_FOR_LINES: Duration = Duration::from_millis(300);
+
+/// The mailbox of one producer.
+pub struct Mailbox {
+    news: Mutex<VecDeque<News>>,
+    filled: Wake,
+    wants: AtomicU8,
+    ended: AtomicBool,
+    lines: Arc<Lines>,
+}
+
+impl Mailbox {
+    /// An empty one.
+    pub fn new() -> rustix::io::Result<Self> {
+        Ok(Self {
+            news: Mutex::default(),
+            filled: Wake::new()?,
+            wants: AtomicU8::new(0),
+            ended: AtomicBool::new(false),
+            lines: Arc::default(),
+        })
+    }
+
+    fn news(&self) -> MutexGuard<'_, VecDeque<News>> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be told from now on: a sum of [`wants`].
+    pub fn listen(&self, wants: u8) {
+        self.wants.store(wants, Ordering::Relaxed);
+        self.lines.want(wants & wants::LINES != 0);
+    }
+
+    pub(crate) fn lines(&self) -> &Arc<Lines> {
+        &self.lines
+    }
+
+    pub(crate) fn wants(&self, what: u8) -> bool {
+        self.wants.load(Ordering::Relaxed) & what != 0
+    }
+
+    pub(crate) fn put(&self, news: News) {
+        let mut list = self.news();
+        match (list.back_mut(), news) {
+            // Who is slow gets more at a time.
+            (Some(News::Answered(before)), News::Answered(more)) => before.extend(more),
+            (_, news) => list.push_back(news),
+        }
+        drop(list);
+        self.filled.wake();
+    }
+
+    /// Nothing more comes; what is there is still to be taken.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.filled.wake();
+    }
+
+    /// The next news; waits for it until `wake` is woken from elsewhere. `Err` when nothing more comes.
+    pub fn take(&self, wake: &Wake) -> Result<Option<News>, Ended> {
+        loop {
+            self.filled.clear();
+            let ended = self.ended.load(Ordering::Acquire);
+            if let Some(news) = self.news().pop_front() {
+                return Ok(Some(news));
+            }
+            let lines = self.lines.take();
+            if !lines.is_empty() {
+                return Ok(Some(News::Lines(lines)));
+            }
+            if ended {
+                return Err(Ended);
+            }
+            let until = self.wants(wants::LINES).then(|| Instant::now() + LOOK_FOR_LINES);
+            if wait_readable(self.filled.as_fd(), wake, until) == crate::queue::Waited::Woken {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Nothing more comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(count: usize) -> News {
+        News::Answered((0..count).map(|_| Answered { slot: Arc::default(), topic: "t".into() }).collect())
+    }
+
+    #[test]
+    fn answers_that_nobody_has_taken_are_told_together_and_all_before_the_end() {
+        let (mailbox, wake) = (Mailbox::new().unwrap(), Wake::new().unwrap());
+        mailbox.put(answered(2));
+        mailbox.put(answered(3));
+        mailbox.put(News::Statistics("{}".into()));
+        mailbox.put(answered(1));
+        mailbox.end();
+        let mut told = Vec::new();
+        while let Ok(news) = mailbox.take(&wake) {
+            told.push(match news {
+                Some(News::Answered(some)) => some.len(),
+                _ => 0,
+            });
+        }
+        assert_eq!(told, [5, 0, 1]);
+    }
+
+    #[test]
+    fn a_wait_ends_when_it_is_woken_from_elsewhere() {
+        let (mailbox, wake) = (Mailbox::new().unwrap(), Wake::new().unwrap());
+        wake.wake();
+        assert!(matches!(mailbox.take(&wake), Ok(None)));
+    }
+}
