@@ -5,7 +5,7 @@
 # to take a worker for hung after 5 s, if they ever do, and that is what their idle masters are busy with.
 #
 # Puma and Pitchfork come from the folder of test gems, s6 and gunicorn from Debian. What is missing is named and left
-# out of the table.
+# out of the table. PEERS="Puma,gunicorn" measures some.
 
 require "fileutils"
 require "tmpdir"
@@ -121,6 +121,8 @@ module Peers
     # Milliseconds from the end of the master to the end of its last worker; nil: they were still there after 15 s.
     def orphan
       workers = lines.map(&:first).select { |pid| Bench.alive?(pid) }
+      raise "#{@peer.name}: #{workers.size} workers are left of #{@peer.workers}" unless workers.size == @peer.workers
+
       Process.kill(:KILL, @pid)
       killed = Bench.now
       sleep 0.001 while workers.any? { |pid| Bench.alive?(pid) } && Bench.now - killed < 15
@@ -162,7 +164,7 @@ module Peers
   end
 
   # s6 holds a service back that ends in its first second.
-  def self.rest_of(peer) = peer.name == "s6-supervise" ? 1.2 : 0.1
+  def self.rest_of(peer) = peer.name == "s6-supervise" ? 2.0 : 0.1
 
   # @return [Hash{String => Numeric, String}] each figure, or why there is none
   def self.measure(peer)
@@ -170,10 +172,9 @@ module Peers
       running = Running.new(peer, folder)
       sleep 2 # all have come to rest by then
       replace = Array.new(Bench.times(20, 2)) { running.replace(:KILL).tap { sleep rest_of(peer) } }
-      # A worker that is frozen before its master counts it as booted has another timeout.
-      if peer.hangs_after
-        hang = Array.new(Bench.times(3, 1)) { running.replace(:STOP).tap { sleep 2 } - (peer.hangs_after * 1_000) }
-      end
+      # A worker that is frozen before its master counts it as booted has another timeout. When it reported last before it
+      # was frozen is up to chance.
+      hang = Array.new(Bench.times(5, 1)) { running.replace(:STOP).tap { sleep(2 + rand) } } if peer.hangs_after
       { "replace" => Bench.percentile(replace, 50),
         "hang" => hang ? Bench.percentile(hang, 50) : "- (nobody asks a worker whether it works)",
         "idle" => running.switches(Bench.times(10, 1)), "footprint" => running.pss,
@@ -183,7 +184,7 @@ module Peers
     end
   end
 
-  UNITS = { "replace" => "ms", "hang" => "ms on top of its timeout", "orphan" => "ms", "idle" => "switches in 10 s",
+  UNITS = { "replace" => "ms", "hang" => "ms at a timeout of #{TIMEOUT} s", "orphan" => "ms", "idle" => "switches in 10 s",
             "footprint" => "MiB of the master" }.freeze
 
   def self.use_test_gems
@@ -205,7 +206,8 @@ module Peers
 
   def self.run
     use_test_gems if TestGems.available?
-    present, absent = OTHERS.partition { |peer| peer.missing.nil? }
+    wanted = ENV["PEERS"]&.split(",") || OTHERS.map(&:name)
+    present, absent = OTHERS.select { |peer| wanted.include?(peer.name) }.partition { |peer| peer.missing.nil? }
     absent.each { |peer| warn "  peers: without #{peer.name}, since #{peer.missing} is not installed" }
     all = [OURS, *present].to_h { |peer| [peer.name, measure(peer)] }
     UNITS.each do |figure, unit|

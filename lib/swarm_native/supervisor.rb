@@ -22,7 +22,7 @@ module SwarmNative
   # called too, and put back afterwards.
   class Supervisor
     # What `nodes` tells of one node. Times are Time objects.
-    Snapshot = Struct.new(:id, :pid, :state, :restarts, :started_at, :last_report_at, :restart_at, :memory,
+    Snapshot = Struct.new(:id, :pid, :state, :since, :restarts, :started_at, :last_report_at, :restart_at, :memory,
                           :last_exit, :last_reason, keyword_init: true)
 
     # @return [Array<Array(String, String, String, String)>] each setting: name, default, what is allowed, why
@@ -137,7 +137,7 @@ module SwarmNative
     def nodes
       now = Time.now
       @core.nodes.map do |node|
-        %i[started_at last_report_at restart_at].each { |at| node[at] &&= now + node[at] }
+        %i[since started_at last_report_at restart_at].each { |at| node[at] &&= now + node[at] }
         node[:last_exit] &&= ExitStatus.new(*node[:last_exit])
         Snapshot.new(**node).freeze
       end

@@ -4,6 +4,7 @@
 //! generation. [`Node::step`] is the whole of what can happen to it; read it as a table, a state a row and an event a
 //! column. What concerns more than one node stands in [`crate::fleet`].
 
+use std::mem::discriminant;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -209,6 +210,8 @@ pub struct Node {
     id: NodeId,
     generation: u64,
     state: State,
+    /// When it came into that state; none where it has been in it from the beginning.
+    since: Option<Instant>,
     backoff: Backoff,
     last_end: Option<End>,
 }
@@ -216,7 +219,7 @@ pub struct Node {
 impl Node {
     /// A slot that has never had a process.
     pub fn new(id: NodeId) -> Self {
-        Self { id, generation: 0, state: State::Idle, backoff: Backoff::default(), last_end: None }
+        Self { id, generation: 0, state: State::Idle, since: None, backoff: Backoff::default(), last_end: None }
     }
 
     /// Its present process, or the last one.
@@ -227,6 +230,11 @@ impl Node {
     /// Where it is in its life.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// When it came into that state; none where it has been idle from the beginning.
+    pub fn since(&self) -> Option<Instant> {
+        self.since
     }
 
     /// True where it has a process that has not been told to stop.
@@ -274,6 +282,7 @@ impl Node {
         use Event as E;
         use State as S;
         let now = rules.now;
+        let before = discriminant(&self.state);
         self.state = match (self.state, event) {
             (S::Idle, E::Start) => self.fork(out),
             (S::Waiting { until }, E::Tick) if now >= until && rules.wanted => self.fork(out),
@@ -320,6 +329,9 @@ impl Node {
 
             (state, _) => state,
         };
+        if discriminant(&self.state) != before {
+            self.since = Some(now);
+        }
     }
 
     fn fork(&mut self, out: &mut Vec<Action>) -> State {

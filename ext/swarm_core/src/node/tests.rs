@@ -122,6 +122,21 @@ fn the_table_of_states_and_events() {
 }
 
 #[test]
+fn a_node_knows_since_when_it_is_in_its_state() {
+    let mut bench = Bench::in_state("idle");
+    assert_eq!(bench.node.since(), None);
+    let begun = bench.now;
+    bench.step(Event::Start);
+    bench.after(1.0).step(Event::Tick);
+    assert_eq!(bench.node.since(), Some(begun));
+    bench.after(1.0).step(Event::Forked(11));
+    bench.after(0.5).step(HEALTHY);
+    assert_eq!(bench.node.since(), Some(begun + Duration::from_secs(2)));
+    bench.after(1.0).step(READY);
+    assert_eq!(bench.node.since(), Some(bench.now));
+}
+
+#[test]
 fn a_stop_is_term_and_cont_and_a_kill_comes_at_the_deadline() {
     let mut bench = Bench::in_state("ready");
     bench.step(Event::Stop(Reason::Stopped));

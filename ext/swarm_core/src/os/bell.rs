@@ -1,10 +1,14 @@
 //! A wait that another thread or a signal handler ends, without a descriptor.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustix::thread::futex;
-use rustix::time::Timespec;
+#[cfg(all(loom, test))]
+use loom::sync::atomic::AtomicU32;
+#[cfg(not(all(loom, test)))]
+use std::sync::atomic::AtomicU32;
+
+use self::word::{sleep_while, wake_one};
 
 const QUIET: u32 = 0;
 const RUNG: u32 = 1;
@@ -15,12 +19,61 @@ const RUNG: u32 = 1;
 #[derive(Debug, Default)]
 pub struct Bell(AtomicU32);
 
+/// Sleeping on a word, as the kernel does it.
+#[cfg(not(all(loom, test)))]
+mod word {
+    use super::{AtomicU32, Duration};
+    use rustix::thread::futex;
+    use rustix::time::Timespec;
+
+    /// Sleeps unless the word is another by now; until it is woken, a signal comes, or the time is over. A time that the
+    /// kernel cannot count is none.
+    pub fn sleep_while(word: &AtomicU32, value: u32, time: Option<Duration>) {
+        let time = match time.map(Timespec::try_from) {
+            Some(Err(_)) => return,
+            Some(Ok(time)) => Some(time),
+            None => None,
+        };
+        // Whatever it returns (the word was another, a signal), the answer stands in the word.
+        let _ = futex::wait(word, futex::Flags::PRIVATE, value, time.as_ref());
+    }
+
+    /// Wakes who sleeps on the word.
+    pub fn wake_one(word: &AtomicU32) {
+        // It can only fail for a bad address.
+        let _ = futex::wake(word, futex::Flags::PRIVATE, 1);
+    }
+}
+
+/// The same for loom, which knows no system calls: the look at the word and the falling asleep are one step under a lock,
+/// as in the kernel.
+#[cfg(all(loom, test))]
+mod word {
+    use super::{AtomicU32, Duration, Ordering};
+    use loom::sync::{Condvar, Mutex};
+
+    loom::lazy_static! {
+        static ref SLEEPERS: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+    }
+
+    pub fn sleep_while(word: &AtomicU32, value: u32, _time: Option<Duration>) {
+        let awake = SLEEPERS.0.lock().unwrap();
+        if word.load(Ordering::SeqCst) == value {
+            drop(SLEEPERS.1.wait(awake).unwrap());
+        }
+    }
+
+    pub fn wake_one(_word: &AtomicU32) {
+        let _awake = SLEEPERS.0.lock().unwrap();
+        SLEEPERS.1.notify_one();
+    }
+}
+
 impl Bell {
     /// Ends the wait, or the next one. Ringing twice is ringing once.
     pub fn ring(&self) {
         if self.0.swap(RUNG, Ordering::Release) == QUIET {
-            // It can only fail for a bad address.
-            let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);
+            wake_one(&self.0);
         }
     }
 
@@ -32,8 +85,7 @@ impl Bell {
     /// Waits for a ring.
     pub fn wait(&self) {
         while self.0.swap(QUIET, Ordering::Acquire) == QUIET {
-            // Whatever it returns (rung before the call, a signal), the answer stands in the word.
-            let _ = futex::wait(&self.0, futex::Flags::PRIVATE, QUIET, None);
+            sleep_while(&self.0, QUIET, None);
         }
     }
 
@@ -42,14 +94,12 @@ impl Bell {
         if self.0.swap(QUIET, Ordering::Acquire) == RUNG {
             return;
         }
-        if let Ok(time) = Timespec::try_from(time) {
-            let _ = futex::wait(&self.0, futex::Flags::PRIVATE, QUIET, Some(&time));
-        }
+        sleep_while(&self.0, QUIET, Some(time));
         self.0.swap(QUIET, Ordering::Acquire);
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::Bell;
     use std::sync::Arc;
@@ -91,5 +141,55 @@ mod tests {
             answer.wait();
         }
         waiter.join().unwrap();
+    }
+}
+
+/// See `fork_gate`: what is lost here would be a deadlock, which loom reports.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+    use std::sync::Arc;
+
+    #[test]
+    fn loom_no_ring_is_lost_and_what_was_done_before_it_is_seen() {
+        loom::model(|| {
+            let shared = Arc::new((Bell::default(), AtomicU32::new(0)));
+            let ringer = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        shared.1.fetch_add(1, Ordering::Relaxed);
+                        shared.0.ring();
+                    }
+                })
+            };
+            // Two rings may be one: whoever waits looks at what there is to do, and waits again.
+            while shared.1.load(Ordering::Relaxed) < 2 {
+                shared.0.wait();
+            }
+            ringer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_each_ring_after_a_wait_ends_the_next() {
+        loom::model(|| {
+            let bells = Arc::new((Bell::default(), Bell::default()));
+            let other = {
+                let bells = Arc::clone(&bells);
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        bells.0.wait();
+                        bells.1.ring();
+                    }
+                })
+            };
+            for _ in 0..2 {
+                bells.0.ring();
+                bells.1.wait();
+            }
+            other.join().unwrap();
+        });
     }
 }

@@ -72,6 +72,7 @@ pub fn snapshot(ruby: &Ruby, node: &Node, now: Instant) -> Result<RHash, Error> 
     hash.aset(ruby.to_symbol("id"), node.who().id)?;
     hash.aset(ruby.to_symbol("pid"), life.map(|life| life.pid))?;
     hash.aset(ruby.to_symbol("state"), ruby.to_symbol(node.state().name()))?;
+    hash.aset(ruby.to_symbol("since"), node.since().map(ago))?;
     hash.aset(ruby.to_symbol("restarts"), node.restarts())?;
     hash.aset(ruby.to_symbol("started_at"), life.map(|life| ago(life.started_at)))?;
     hash.aset(ruby.to_symbol("last_report_at"), life.and_then(|life| life.reported_at).map(ago))?;
