@@ -210,6 +210,7 @@ fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String) -> Resul
 pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     let class = kafka.define_class("Admin", ruby.class_object())?;
     class.undef_default_alloc_func();
+    crate::wrapped::look_up::<Admin>(ruby);
     class.define_singleton_method("native_open", method!(open, 2))?;
     class.define_private_method("native_create_topics", method!(Admin::create_topics, 3))?;
     class.define_private_method("native_delete_topics", method!(Admin::delete_topics, 2))?;
