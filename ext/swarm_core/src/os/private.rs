@@ -25,14 +25,50 @@ pub fn forget(fd: &impl AsFd) {
 
 /// Closes everything that is noted. For a forked child alone: the values that own the descriptors must never be
 /// dropped there, which is why each of them knows the process that made it.
+///
+/// A node of a large swarm inherits three descriptors of each sibling, most of them in a row: a row is closed in one call.
 pub fn close_all_in_child() {
-    for fd in std::mem::take(&mut *PRIVATE.lock().unwrap_or_else(PoisonError::into_inner)) {
-        // SAFETY: the descriptor was open in the parent at the fork, hence it is here. Its owner is a copy of the
-        // parent's value, which is leaked in the child, so nobody uses or closes the number again.
-        unsafe { libc::close(fd) };
+    let fds = std::mem::take(&mut *PRIVATE.lock().unwrap_or_else(PoisonError::into_inner));
+    for (first, last) in rows(&fds) {
+        // SAFETY: each descriptor of the row is noted, so it was open in the parent at the fork, hence it is here. Its owner
+        // is a copy of the parent's value, which is leaked in the child, so nobody uses or closes the number again.
+        let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0u32) };
+        if closed != 0 {
+            // Linux before 5.9.
+            for fd in first..=last {
+                // SAFETY: as above.
+                unsafe { libc::close(fd) };
+            }
+        }
     }
+    // To free it would write to pages that the child still shares with its parent.
+    std::mem::forget(fds);
+}
+
+/// The first and the last of each row of numbers without a gap.
+fn rows(fds: &BTreeSet<RawFd>) -> Vec<(RawFd, RawFd)> {
+    let mut rows: Vec<(RawFd, RawFd)> = Vec::new();
+    for &fd in fds {
+        match rows.last_mut() {
+            Some((_, last)) if *last + 1 == fd => *last = fd,
+            _ => rows.push((fd, fd)),
+        }
+    }
+    rows
 }
 
 fn list(change: impl FnOnce(&mut BTreeSet<RawFd>) -> bool) {
     change(&mut PRIVATE.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rows;
+
+    #[test]
+    fn a_row_ends_where_a_number_is_missing() {
+        assert_eq!(rows(&[].into()), []);
+        assert_eq!(rows(&[7].into()), [(7, 7)]);
+        assert_eq!(rows(&[3, 4, 5, 7, 9, 10].into()), [(3, 5), (7, 7), (9, 10)]);
+    }
 }
