@@ -85,9 +85,10 @@ module SwarmNative
         end
       end
 
-      # Closes what can be closed and opened again, and runs the block, which forks. Producers of this gem deliver what they
-      # have queued and are opened again by their next use in this process, for which other threads wait until the block is
-      # over, up to {gate_timeout}; producers of WaterDrop are disconnected, and connect again by themselves. Anything else that is live refuses the fork as always, before any is disturbed.
+      # Closes what can be closed and opened again, and runs the block, which forks. Producers of this gem deliver what
+      # they have queued and are opened again by their next use in this process, for which other threads wait until the
+      # block is over, up to {gate_timeout}; producers of WaterDrop are disconnected, and connect again by themselves.
+      # Anything else that is live refuses the fork as always, before any is disturbed.
       #
       # @param timeout [Numeric] seconds that delivering may take, of all producers together
       # @yield with nothing live

@@ -1,14 +1,16 @@
 # frozen_string_literal: true
 
 module SwarmNative
-  # The first process of a container, or a subreaper: who has to take in, and to reap, processes whose parents have died.
+  # The first process of a container, or a subreaper: who has to take in, and to reap, processes whose parents have
+  # died.
   #
-  # A process cannot tell such strangers from children of its own that somebody is about to `Process.wait` for: the kernel
-  # keeps no record of it. So it is not the supervisor that reaps them. {start} leaves an init behind and goes on in a
-  # child, whose children are its own alone.
+  # A process cannot tell such strangers from children of its own that somebody is about to `Process.wait` for: the
+  # kernel keeps no record of it. So it is not the supervisor that reaps them. {start} leaves an init behind and goes on
+  # in a child, whose children are its own alone.
   module Init
     # What is not passed on: Ruby's own, what tells of a fault in this very process, and what nobody can trap.
-    OWN = %w[EXIT KILL STOP CHLD VTALRM PROF SEGV BUS ILL FPE TRAP SYS ABRT PIPE XCPU XFSZ].map { |name| Signal.list[name] }.freeze
+    OWN = %w[EXIT KILL STOP CHLD VTALRM PROF SEGV BUS ILL FPE TRAP SYS ABRT PIPE XCPU XFSZ]
+          .map { |name| Signal.list[name] }.freeze
 
     # What shells and container runtimes add to a signal for the exit status of who was ended by it.
     SIGNALED = 128
@@ -22,8 +24,8 @@ module SwarmNative
     #     do of PID 1. It holds for this process, not for its children
 
     class << self
-      # Where this process is PID 1 or a subreaper: stays behind as an init and lets the program go on in a child. The init
-      # passes signals on, reaps every child, and ends as the program did. Elsewhere nothing happens.
+      # Where this process is PID 1 or a subreaper: stays behind as an init and lets the program go on in a child. The
+      # init passes signals on, reaps every child, and ends as the program did. Elsewhere nothing happens.
       #
       # Call it first thing: the child has the thread that calls alone, and nothing that was opened is needed twice.
       #
@@ -40,8 +42,8 @@ module SwarmNative
 
         others = Thread.list - [Thread.current]
         unless others.empty?
-          raise Error, "Init.start has to come before other threads: #{others.map(&:inspect).join(", ")} would be missing " \
-                       "in the program"
+          raise Error, "Init.start has to come before other threads: #{others.map(&:inspect).join(", ")} would be " \
+                       "missing in the program"
         end
 
         go_on_in_a_child

@@ -183,8 +183,8 @@ module SwarmNative
     def warn_of_strangers
       return unless Init.adopts?
 
-      SwarmNative.logger&.warn("process #{Process.pid} gets the children of the dead, and does not reap them: begin the " \
-                               "program with SwarmNative::Init.start, or run it below an init")
+      SwarmNative.logger&.warn("process #{Process.pid} gets the children of the dead, and does not reap them: begin " \
+                               "the program with SwarmNative::Init.start, or run it below an init")
     end
 
     # Does what only Ruby can do, as long as there is something.
