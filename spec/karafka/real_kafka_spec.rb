@@ -92,5 +92,32 @@ KarafkaApp::VERSIONS.each do |version|
         expect(result.status.exitstatus).to eq(0)
       end
     end
+
+    it "stops a node gracefully by a TERM at any moment of its life, from its fork on" do
+      seed = Random.new_seed
+      random = Random.new(seed)
+      setup = <<~RUBY
+        SwarmNative::Karafka.setup do |config|
+          config.restart_backoff = 0.01..0.05
+          config.crash_loop_limit = 1_000
+        end
+      RUBY
+      topic = new_topic
+      produce(topic, 3)
+      result = run_karafka(setup, version: version, topic: topic) do |app|
+        app.wait_until_ready
+        told = []
+        15.times do
+          pid = wait_until(KarafkaApp::PATIENCE, "the next node") { (app.children - told).first }
+          told << pid
+          sleep random.rand(0.08)
+          Process.kill(:TERM, pid)
+          ended = app.wait_for(/^native\.node_exited #{pid} .*$/)
+          expect(ended.to_s).to match(/ exited .*\(exit 0\)/), "#{ended} (seed #{seed})"
+        end
+        app.signal("TERM")
+      end
+      expect(result.status.exitstatus).to eq(0)
+    end
   end
 end

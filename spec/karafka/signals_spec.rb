@@ -51,6 +51,69 @@ RSpec.describe "the drop-in's signals", :karafka, :kafka, :test_gems do
     expect(result.status.exitstatus).to eq(0)
   end
 
+  # A job that takes a while, and what a second TERM, more than a second after the first, makes of it.
+  def second_term(setting)
+    setup = <<~RUBY
+      #{setting}
+      class Consumer
+        def consume
+          say "working", Process.pid
+          sleep 4
+          say "worked", Process.pid
+        end
+      end
+    RUBY
+    topic = new_topic(partitions: 2)
+    produce(topic, 1)
+    run_karafka(setup, topic: topic) do |app|
+      app.wait_until_ready
+      app.wait_for(/^working/)
+      app.signal("TERM")
+      app.wait_for(/^app\.stopping #{app.pid}/)
+      sleep 1.2
+      app.signal("TERM")
+    end
+  end
+
+  it "changes nothing on a second TERM, as Karafka does" do
+    result = second_term("")
+    expect(result.status.exitstatus).to eq(0)
+    expect(result.out).to match(/^worked/)
+    expect(result.out.scan(/^process\.notice_signal #{result.status.pid} SIGTERM$/).size).to eq(2)
+    expect(result.out).not_to include("native.node_killed")
+  end
+
+  it "kills on a second TERM where that is set" do
+    result = second_term("SwarmNative::Karafka.setup { |config| config.second_stop_kills = true }")
+    expect(result.status.exitstatus).to eq(2)
+    expect(result.out).not_to match(/^worked/)
+    expect(result.out).to match(/^native\.node_killed/)
+  end
+
+  it "stops no node for missing reports while quiet" do
+    setup = <<~RUBY
+      Karafka::App.config.internal.swarm.node_report_timeout = 1_500
+      Karafka::App.config.internal.swarm.liveness_interval = 100
+      Karafka::App.config.internal.swarm.supervision_interval = 200
+      Karafka.monitor.subscribe("swarm.manager.control") { say "control", Process.pid }
+    RUBY
+    result = run_karafka(setup) do |app|
+      node = app.wait_until_fetching(1).first
+      app.wait_until_ready
+      app.signal("TSTP")
+      app.wait_for(/^app\.quiet #{node}/)
+      Process.kill(:STOP, node)
+      looks = app.lines("control").size
+      # Well over twice the time in which it had to report.
+      wait_until(KarafkaApp::PATIENCE, "many looks") { app.lines("control").size > looks + 20 }
+      expect(app.children).to eq([node])
+      Process.kill(:CONT, node)
+      app.signal("TERM")
+    end
+    expect(result.out).not_to include("swarm.manager.stopping")
+    expect(result.status.exitstatus).to eq(0)
+  end
+
   it "replaces one node after the other on HUP, and can be scaled" do
     setup = <<~'RUBY'
       Thread.new do

@@ -107,7 +107,9 @@ class RealKafka
   end
 
   def start(deadline)
-    run("kafka.tools.StorageTool", "format", "-t", SecureRandom.urlsafe_base64(16), "-c", config)
+    # One that begins with a dash would be taken for an option.
+    id = SecureRandom.urlsafe_base64(16).sub(/\A-/, "A")
+    run("kafka.tools.StorageTool", "format", "-t", id, "-c", config)
     @pid = spawn(*with_us, "java", *options, "kafka.Kafka", config, pgroup: true, in: File::NULL, %i[out err] => log)
     due = now + deadline
     until File.read(log).include?("Kafka Server started")

@@ -192,6 +192,9 @@ unsafe extern "C" fn step(_: *mut c_void) {
     let Some(core) = core::active() else { return };
     // SAFETY: the VM runs jobs in a Ruby thread with the GVL.
     let thread = unsafe { rb_sys::rb_thread_current() };
+    if vm::falls_asleep(thread) {
+        return;
+    }
     let Some((generation, id, step, bell)) = core.rules(|seats, rules| {
         let id = identify(seats, rules, thread);
         let step = rules.step(id, now());

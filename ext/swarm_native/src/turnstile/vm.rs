@@ -38,7 +38,22 @@ mod newer {
 
 use std::ffi::{c_int, c_void};
 
+use rb_sys::VALUE;
 use swarm_core::os::bell::Bell;
+
+/// Whether the calling thread is on its way into a sleep.
+///
+/// It looks for interrupts once more then, and runs jobs. rb_nogvl notes the thread's status and puts it back at its end;
+/// whoever wakes the thread meanwhile does so by that very status, and the sleep would never hear of it. Such a thread
+/// gives the GVL away in a moment by itself.
+pub fn falls_asleep(thread: VALUE) -> bool {
+    let asked = magnus::rb_sys::protect(|| {
+        // SAFETY: the caller has the GVL. Thread#stop? reads the status; should somebody have replaced it by a method
+        // that raises, `protect` catches that.
+        unsafe { rb_sys::rb_funcallv(thread, rb_sys::rb_intern(c"stop?".as_ptr()), 0, std::ptr::null()) }
+    });
+    asked.is_ok_and(rb_sys::TEST)
+}
 
 /// Gives the GVL away and takes it back; with a bell, once that has rung. The caller has the GVL. Raises nothing; where
 /// an interrupt is pending it may return at once.

@@ -1,0 +1,94 @@
+# frozen_string_literal: true
+
+# A light Karafka topic beside a busy one in the same process, plain Karafka and the drop-in in turns, on a real Kafka:
+# messages of the light one a second, what is left to the busy one, and the time of single light messages.
+#
+#   ROUNDS=5 bin/bench karafka_busy
+
+require "swarm_native"
+require_relative "support"
+require_relative "../spec/support/real_kafka"
+require_relative "../spec/support/test_gems"
+
+# One process each time, and what it says.
+module BusyKarafka
+  APP = File.join(__dir__, "karafka", "busy_app.rb")
+  LIGHT = Bench.times(200_000, 20_000)
+  SECONDS = Bench.times(10, 3)
+
+  Run = Struct.new(:light, :busy, :work, :p50, :p99, :total)
+
+  class << self
+    # @return [Run]
+    def run(kafka, **more)
+      output, input = IO.pipe
+      environment = { "APP_SERVERS" => kafka.bootstrap_servers, "APP_SECONDS" => SECONDS.to_s, "APP_LIGHT" => "light",
+                      "APP_BUSY" => "busy", "APP_GROUP" => "group-#{rand(1 << 40)}", "KARAFKA_ENV" => "production",
+                      "GEM_PATH" => [TestGems::HOME, ENV["GEM_PATH"].to_s].join(":"), **more.transform_keys(&:to_s) }
+      pid = spawn(environment, RbConfig.ruby, APP, out: input, in: File::NULL)
+      input.close
+      line = output.each_line.find { |it| it.start_with?("rates ") } || raise("the application said nothing")
+      Run.new(*line.split.drop(1).map(&:to_f))
+    ensure
+      Process.wait(pid)
+    end
+
+    # @return [Array<Array<Run>>] with the drop-in, plain
+    def rounds(kafka, count, **more)
+      runs = Array.new(count) { [run(kafka, **more), run(kafka, APP_PLAIN: "1", **more)] }
+      runs.transpose
+    end
+
+    def fill(kafka)
+      producer = SwarmNative::Kafka::Producer.new("bootstrap.servers": kafka.bootstrap_servers)
+      LIGHT.times { producer.produce(topic: "light", payload: "x" * 100) }
+      5_000.times { producer.produce(topic: "busy", payload: "x") }
+      producer.close
+    end
+
+    # One message each 20 ms, which tells when it was produced.
+    def singly(kafka)
+      producer = SwarmNative::Kafka::Producer.new("bootstrap.servers": kafka.bootstrap_servers, "linger.ms": 0)
+      stop = false
+      producing = Thread.new do
+        until stop
+          producer.produce(topic: "single", payload: Bench.now.to_s)
+          sleep 0.02
+        end
+      end
+      yield
+    ensure
+      stop = true
+      producing.join
+      producer.close
+    end
+  end
+end
+
+unless RealKafka.available? && TestGems.available?
+  puts "  left out: it needs Java, Maven and the gems of #{TestGems::SOURCE}"
+  exit
+end
+
+RealKafka.start(partitions: 1) do |kafka|
+  rounds = Integer(ENV.fetch("ROUNDS", Bench.times(5, 1)))
+  median = ->(runs, what) { Bench.percentile(runs.map(&what), 50) }
+  BusyKarafka.fill(kafka)
+  ours, plain = BusyKarafka.rounds(kafka, rounds)
+  goal = RUBY_VERSION < "3.3" ? 5 : 300
+  Bench.report("light messages a second beside a busy topic (goal #{goal}x plain)", "/s", median.call(ours, :light),
+               { "plain Karafka" => median.call(plain, :light) })
+  Bench.report("busy messages a second (goal 0.95x)", "/s", median.call(ours, :busy),
+               { "plain Karafka" => median.call(plain, :busy) })
+  Bench.report("work that the busy one does a second (goal 0.9x)", "/s", median.call(ours, :work),
+               { "plain Karafka" => median.call(plain, :work) })
+  BusyKarafka.singly(kafka) do
+    times = { APP_LIGHT: "single", APP_TIMES: "1" }
+    beside, plainly = BusyKarafka.rounds(kafka, [rounds / 2, 1].max, **times)
+    alone = Array.new([rounds / 2, 1].max) { BusyKarafka.run(kafka, APP_IDLE: "1", **times) }
+    %i[p50 p99].each do |percentile|
+      Bench.report("time of a single light message, #{percentile}", "ms", median.call(beside, percentile),
+                   { "without the busy one" => median.call(alone, percentile), "plain Karafka" => median.call(plainly, percentile) })
+    end
+  end
+end
