@@ -59,6 +59,24 @@ RSpec.describe "SwarmNative::Kafka::Consumer", :kafka do
       other.join
     end
 
+    it "does not wait for a second whenever librdkafka has had enough in its queue" do
+      topic = new_topic
+      producer = open_producer("linger.ms": 0)
+      # One by one: the broker hands out what came together together.
+      10.times { producer.produce(topic: topic, payload: "x" * 1000).wait(10) }
+      times = [{}, { "fetch.queue.backoff.ms": 300 }, { "fetch.queue.backoff.ms" => 300 }].map do |settings|
+        consumer = keep(SwarmNative::Kafka::Consumer.new({ **consumer_config, "queued.min.messages": 1,
+                                                           "fetch.message.max.bytes": 4000 }.merge(settings)))
+        consumer.assign(topic => { 0 => 0 })
+        take(consumer, 1)
+        start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+        take(consumer, 9, 60)
+        Process.clock_gettime(Process::CLOCK_MONOTONIC) - start
+      end
+      # Both ways to name a property say that the user wants it otherwise.
+      expect(times[1..]).to all be > 2 * times[0]
+    end
+
     it "is ended at once by Thread#raise, Thread#kill and Timeout" do
       consumer = open_consumer(new_topic)
       join(consumer)

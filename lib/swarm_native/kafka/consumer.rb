@@ -36,6 +36,11 @@ module SwarmNative
       include Offsets
       include Rejoining
 
+      # Where librdkafka's own default makes no sense here. It fetches no more once 100,000 messages wait, and looks again
+      # after a second, in which a consumer as fast as this one has nothing to do.
+      DEFAULTS = { "fetch.queue.backoff.ms": 10 }.freeze
+      private_constant :DEFAULTS
+
       private_class_method :native_open
 
       # @param config [Hash] librdkafka's own property names, as for {Producer.new}; `group.id` is needed
@@ -46,6 +51,7 @@ module SwarmNative
       # @raise [ConfigurationError] names every property that is unknown or has a value that cannot be
       def self.new(config = {}, token: nil, **more)
         config = config.to_h.merge(more)
+        config = DEFAULTS.reject { |name, _| config.key?(name.to_s) }.merge(config)
         made_at = Kafka.made_at
         Kafka.send(:turn_on)
         native_open(config, made_at, !token.nil?).tap { |consumer| consumer.send(:remember, config, made_at, token) }
