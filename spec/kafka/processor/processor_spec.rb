@@ -377,6 +377,18 @@ RSpec.describe "SwarmNative::Kafka::Processor", :kafka do
       expect([seen.size, committed(topic)]).to eq [0, { 0 => 5 }]
     end
 
+    it "begins no other after the one that asks for it" do
+      topic = topic_with((0...20).map(&:to_s))
+      seen = Queue.new
+      processor = processor(topic, max_batch: 1)
+      thread = start(processor) do |batch|
+        seen << batch
+        processor.stop
+      end
+      expect(thread.join(60)).to be_truthy
+      expect([seen.size, committed(topic)]).to eq [1, { 0 => 1 }]
+    end
+
     it "gives up jobs at the shutdown_timeout, and names them" do
       topic = topic_with(%w[a])
       inside = Queue.new

@@ -136,7 +136,7 @@ module SwarmNative
 
         def orders
           @polled_at = now
-          @lanes.quiet(@polled_at) if ending? || @processor.quiet?
+          @lanes.quiet(@polled_at) if ending?
           @lanes.orders(@polled_at)
         end
 
@@ -263,6 +263,8 @@ module SwarmNative
             loop do
               return if @ended
 
+              # The listener may not have heard of it yet.
+              @lanes.quiet(now) if ending?
               job = @lanes.begin(now)
               return job if job
 
