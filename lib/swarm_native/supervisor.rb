@@ -230,10 +230,11 @@ module SwarmNative
       interruption = nil
       begin
         return unless core.prepare(id, generation)
-        # Ruby forgets at a fork what is pending, in the parent too: let it come, and fork another time.
+        node = Node.new(id, core)
+        # Ruby forgets at a fork what is pending, in the parent too: let it come, and fork another time. Nothing stands
+        # between this and the fork in which more could come.
         return core.not_forked(id, generation) if Thread.pending_interrupt?
 
-        node = Node.new(id, core)
         begin
           pid = fork_or_leave(id) { be_node(core, node, work) }
         rescue Exception => e # rubocop:disable Lint/RescueException -- it is raised again
