@@ -192,7 +192,7 @@ unsafe extern "C" fn step(_: *mut c_void) {
     let Some(core) = core::active() else { return };
     // SAFETY: the VM runs jobs in a Ruby thread with the GVL.
     let thread = unsafe { rb_sys::rb_thread_current() };
-    if vm::falls_asleep(thread) {
+    if !vm::may_step_aside(thread) {
         return;
     }
     let Some((generation, id, step, bell)) = core.rules(|seats, rules| {

@@ -64,7 +64,7 @@ pub fn trigger() {
 unsafe extern "C" fn step(_: *mut c_void) {
     let Some(core) = core::active() else { return };
     // SAFETY: the VM runs jobs in a Ruby thread with the GVL.
-    if vm::falls_asleep(unsafe { rb_sys::rb_thread_current() }) {
+    if !vm::may_step_aside(unsafe { rb_sys::rb_thread_current() }) {
         return;
     }
     let stepped = core.rules(|seats, rules| {

@@ -37,22 +37,75 @@ mod newer {
 }
 
 use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use magnus::rb_sys::protect;
 use rb_sys::VALUE;
 use swarm_core::os::bell::Bell;
 
-/// Whether the calling thread is on its way into a sleep.
+/// A Mutex that nobody holds. The VM refuses to lock any in a trap handler.
+static PROBE: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes what [`may_step_aside`] needs. The caller has the GVL.
+pub fn prepare() -> Result<(), magnus::Error> {
+    if PROBE.load(Ordering::Relaxed) != 0 {
+        return Ok(());
+    }
+    let probe = protect(|| {
+        // SAFETY: the caller has the GVL; `protect` catches what is raised.
+        unsafe {
+            let probe = rb_sys::rb_mutex_new();
+            rb_sys::rb_gc_register_mark_object(probe);
+            probe
+        }
+    })?;
+    PROBE.store(probe as usize, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether the calling thread may give the GVL away inside of a job.
 ///
-/// It looks for interrupts once more then, and runs jobs. rb_nogvl notes the thread's status and puts it back at its end;
-/// whoever wakes the thread meanwhile does so by that very status, and the sleep would never hear of it. Such a thread
-/// gives the GVL away in a moment by itself.
-pub fn falls_asleep(thread: VALUE) -> bool {
-    let asked = magnus::rb_sys::protect(|| {
+/// Not on its way into a sleep, when it looks for interrupts once more, and not in a trap handler that has interrupted a
+/// sleep: the VM (or rb_nogvl) has noted the thread's status and puts it back, and whoever wakes the thread meanwhile does
+/// so by that very status. The sleep would never hear of it. Either is over in a moment.
+pub fn may_step_aside(thread: VALUE) -> bool {
+    !falls_asleep(thread) && !in_trap_handler(thread)
+}
+
+fn falls_asleep(thread: VALUE) -> bool {
+    let asked = protect(|| {
         // SAFETY: the caller has the GVL. Thread#stop? reads the status; should somebody have replaced it by a method
         // that raises, `protect` catches that.
         unsafe { rb_sys::rb_funcallv(thread, rb_sys::rb_intern(c"stop?".as_ptr()), 0, std::ptr::null()) }
     });
     asked.is_ok_and(rb_sys::TEST)
+}
+
+/// Ruby tells it by its ThreadError alone.
+fn in_trap_handler(thread: VALUE) -> bool {
+    let probe = PROBE.load(Ordering::Relaxed) as VALUE;
+    // SAFETY: the caller has the GVL.
+    if probe == 0 || thread != unsafe { rb_sys::rb_thread_main() } {
+        return false; // handlers run in the main thread
+    }
+    // SAFETY: as above. What the code that is interrupted has in `$!` is to stay there.
+    let pending = unsafe { rb_sys::rb_errinfo() };
+    let locked = protect(|| {
+        // SAFETY: the caller has the GVL; the Mutex is registered, hence lives and stays where it is; locked by those
+        // with the GVL for this moment only, it is free, so that nobody waits; `protect` catches the ThreadError.
+        unsafe {
+            rb_sys::rb_mutex_lock(probe);
+            rb_sys::rb_mutex_unlock(probe)
+        }
+    });
+    if locked.is_err() {
+        // SAFETY: as above; `protect` has cleared it, and what was there before is an exception or nil.
+        let _ = protect(|| unsafe {
+            rb_sys::rb_set_errinfo(pending);
+            rb_sys::Qnil as VALUE
+        });
+    }
+    locked.is_err()
 }
 
 /// Gives the GVL away and takes it back; with a bell, once that has rung. The caller has the GVL. Raises nothing; where

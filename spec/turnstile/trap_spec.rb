@@ -1,0 +1,54 @@
+# frozen_string_literal: true
+
+require "spec_helper"
+
+# A handler interrupts what the main thread waits for, and the VM notes that it was asleep and has it asleep again
+# afterwards. Whoever wakes it while the handler has given the GVL away does so in vain.
+RSpec.describe "SwarmNative::Turnstile in a trap handler" do
+  next unless SwarmNative::Kafka.available?
+
+  it "loses no wake-up of the sleep that the handler has interrupted" do
+    result = run_ruby(<<~'RUBY', deadline: 60)
+      def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+
+      SwarmNative::Kafka.turnstile = { nudge_interval: 0.000_2 }
+      consumer = SwarmNative::Kafka::Consumer.new("bootstrap.servers": "127.0.0.1:1", "group.id": "g")
+      asleep = trapped = false
+      # Less than the time after which Ruby itself takes the GVL away; a poll ends meanwhile.
+      trap("USR1") do
+        trapped = true
+        from = now
+        200.times { |at| at * at } while now - from < 0.05
+      end
+      poller = Thread.new do
+        loop do
+          consumer.poll(0.02)
+          Thread.main.wakeup if trapped
+          trapped = false
+        end
+      end
+      longest = 20.times.map do
+        signal = Thread.new do
+          wait_until { asleep && Thread.main.stop? }
+          # From elsewhere: this thread is to sleep when the handler runs.
+          Process.spawn("kill -USR1 #{Process.pid}")
+        end
+        asleep = true
+        from = now
+        sleep 5
+        slept = now - from
+        asleep = false
+        Process.wait(signal.value)
+        slept
+      end.max
+      poller.kill.join
+      # One that works: beside it the wake-ups of polls are nudges.
+      spinner = Thread.new { loop { 200.times { |at| at * at } } }
+      20.times { consumer.poll(0.001) }
+      spinner.kill
+      puts SwarmNative::Turnstile.stats.nudges.positive?, longest < 4
+    RUBY
+    expect(result.out).to eq("true\ntrue\n"), result.inspect
+    expect(result.err).to eq("")
+  end
+end
