@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require_relative "event"
+require_relative "interrupts"
 require_relative "logger"
 require_relative "node"
 require_relative "traps"
@@ -91,7 +92,7 @@ module SwarmNative
       raise Error, "this supervisor runs already" if @running
 
       warn_of_strangers
-      Turnstile.send(:paused) { supervise(work) }
+      Turnstile.send(:paused) { Interrupts.held_back { supervise(work) } }
       raise_outcome(*@core.outcome)
       self
     end
@@ -187,11 +188,18 @@ module SwarmNative
                                "the program with SwarmNative::Init.start, or run it below an init")
     end
 
-    # Does what only Ruby can do, as long as there is something.
+    # Does what only Ruby can do, as long as there is something. What is raised at this thread comes while it waits, when
+    # nothing is in hand.
     def drive(core, work)
-      while (todo = core.wait)
-        todo.is_a?(Array) ? fork_node(core, *todo.drop(1), work) : tell(event_of(todo))
+      Interrupts.held_back do
+        while (todo = Interrupts.let_in_by_waiting { core.wait })
+          serve(core, todo, work)
+        end
       end
+    end
+
+    def serve(core, todo, work)
+      todo.is_a?(Array) ? fork_node(core, *todo.drop(1), work) : tell(event_of(todo))
     end
 
     # `run` is left by an exception: no node is left behind.
@@ -217,13 +225,11 @@ module SwarmNative
 
     # @see Birth in ext/swarm_core/src/os/birth.rs
     def fork_node(core, id, generation, work)
-      @hooks[:before_fork].each(&:call)
+      @hooks[:before_fork].each { |hook| Interrupts.let_in_new(&hook) }
     rescue StandardError => e
       fork_failed(core, id, generation, e)
     else
-      # Between the pipes and the adoption nothing may come that is meant for another moment, and what Thread#raise
-      # brings afterwards is no failure of the fork.
-      Thread.handle_interrupt(Object => :never) { fork_and_adopt(core, id, generation, work) }
+      fork_and_adopt(core, id, generation, work)
     end
 
     def fork_and_adopt(core, id, generation, work)
@@ -258,7 +264,9 @@ module SwarmNative
     def came_from_elsewhere?(error)
       return false if error.is_a?(SystemCallError) || error.is_a?(Error)
 
-      error.backtrace_locations&.first&.absolute_path&.start_with?(__dir__) || false
+      # Ruby's own methods that are written in Ruby (`Ractor.current`) have no file.
+      files = error.backtrace_locations.to_a.lazy.filter_map(&:absolute_path)
+      files.first&.start_with?(__dir__) || false
     end
 
     # A `Process._fork` hook of another gem may raise in the child. The exception then arrives here, in the child, which
@@ -277,7 +285,7 @@ module SwarmNative
     # back, and could then be neither ended nor timed out.
     # @return [Integer] the pid of a new process that runs the block and ends
     def fork_process(_id, &child)
-      Thread.handle_interrupt(Object => :immediate) { Process.fork(&child) }
+      Interrupts.let_in { Process.fork(&child) }
     end
 
     # A child that could not be taken in leaves by itself, since nobody tells it to go.
@@ -347,7 +355,7 @@ module SwarmNative
     def tell(event)
       log(event)
       @listeners[event.name].each do |listener|
-        listener.call(event)
+        Interrupts.let_in_new { listener.call(event) }
       rescue StandardError => e
         failed = Event.new(name: :error, node_id: event.node_id, error: e,
                            message: "a listener of #{event.name} raised: #{e.message} (#{e.class})")
@@ -361,7 +369,7 @@ module SwarmNative
     private_constant :SEVERITY
 
     def log(event)
-      SwarmNative.logger&.public_send(SEVERITY[event.name], event.to_s)
+      Interrupts.only_timeouts { SwarmNative.logger&.public_send(SEVERITY[event.name], event.to_s) }
     rescue StandardError
       nil # a log that cannot be written must not end the swarm
     end

@@ -95,6 +95,7 @@ impl Core {
     /// The next thing for Ruby to do, as soon as there is one; nil when the swarm is over.
     fn wait(ruby: &Ruby, this: &Self) -> Result<Value, Error> {
         loop {
+            gvl::check_interrupts(ruby)?;
             if let Some(todo) = this.todo(ruby)? {
                 return Ok(todo);
             }
@@ -112,6 +113,7 @@ impl Core {
             .map_err(|_| error::argument(ruby, format!("{seconds} is not a number of seconds")))?;
         let until = Instant::now() + patience;
         loop {
+            gvl::check_interrupts(ruby)?;
             if let Some(todo) = this.todo(ruby)? {
                 return Ok(todo);
             }
@@ -159,8 +161,7 @@ impl Core {
                 }
             }
         }
-        self.step(ruby, Event::Tick)?;
-        gvl::check_interrupts(ruby)
+        self.step(ruby, Event::Tick)
     }
 
     /// Waits without the GVL for what happens, until the next deadline.

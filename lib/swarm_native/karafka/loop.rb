@@ -63,8 +63,10 @@ module SwarmNative
       def run_for(seconds)
         @live_handles.waiting.each { |id, generation| fork_node(@core, id, generation, @child) }
         deadline = now + (@live_handles.none? ? seconds : [seconds, LiveHandles::RETRY].min)
-        while (todo = @core.wait_within([deadline - now, 0].max))
-          todo.is_a?(Array) ? fork_node(@core, *todo.drop(1), @child) : tell(event_of(todo))
+        Interrupts.held_back do
+          while (todo = Interrupts.let_in_by_waiting { @core.wait_within([deadline - now, 0].max) })
+            serve(@core, todo, @child)
+          end
         end
       end
 
@@ -170,9 +172,9 @@ module SwarmNative
         face = face(id)
         pid = face.pid
         payload = { caller: manager, node: face }
-        ::Karafka.monitor.instrument("swarm.manager.before_fork", payload)
+        Interrupts.let_in_new { ::Karafka.monitor.instrument("swarm.manager.before_fork", payload) }
         yield
-        ::Karafka.monitor.instrument("swarm.manager.after_fork", payload) unless face.pid == pid
+        Interrupts.let_in_new { ::Karafka.monitor.instrument("swarm.manager.after_fork", payload) } unless face.pid == pid
       end
 
       # Only the first start is given up for a refused fork, be it the first of its slot or not.
@@ -185,7 +187,7 @@ module SwarmNative
 
       # As Supervisor does it, by Karafka's own means.
       def fork_process(id, &child)
-        Thread.handle_interrupt(Object => :immediate) do
+        Interrupts.let_in do
           ForkBody.around(->(body) { run_in_child(body, child) }) { face(id).start }
         end
         face(id).pid
