@@ -251,12 +251,13 @@ impl Core {
             .reactor(ruby, |reactor| reactor.prepare(who))?
             .map_err(|errno| error::errno(ruby, errno, &format!("making the pipes of node {id}")))?;
         this.birth.replace(Some(birth));
-        fork::note_child(None);
+        fork::ask_for_child();
         Ok(true)
     }
 
     /// In the parent: the fork gave this process.
     fn forked(ruby: &Ruby, this: &Self, pid: i32) -> Result<(), Error> {
+        fork::forget_child();
         let Some(birth) = this.birth.take() else { return Ok(()) };
         let who = birth.who;
         let failed = |errno| error::errno(ruby, errno, &format!("taking in node {} (pid {pid})", who.id));
@@ -267,6 +268,7 @@ impl Core {
 
     /// In the parent: the fork, or what goes with it, failed.
     fn not_forked(ruby: &Ruby, this: &Self, id: NodeId, generation: u64) -> Result<(), Error> {
+        fork::forget_child();
         if let Some(birth) = this.birth.take() {
             birth.failed();
         }
@@ -275,7 +277,7 @@ impl Core {
 
     /// The child that this thread's last fork gave, whether or not Ruby code has heard of it.
     fn last_child(&self) -> Option<i32> {
-        fork::last_child()
+        fork::noted_child()
     }
 
     /// In the child, before anything else: closes what is the supervisor's, starts the orphan watch and takes its place

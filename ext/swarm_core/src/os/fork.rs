@@ -70,18 +70,34 @@ impl Reserved {
 }
 
 thread_local! {
-    static LAST_CHILD: Cell<i32> = const { Cell::new(0) };
+    /// The pid of the child of this thread's fork, or one of the two words below.
+    static CHILD: Cell<i32> = const { Cell::new(NOT_ASKED) };
+}
+const NOT_ASKED: i32 = 0;
+const NONE_YET: i32 = -1;
+
+/// Has the pid of this thread's next child kept, until [`forget_child`]. What is raised at the thread may come with the
+/// return of the fork, and then the pid is nowhere else.
+pub fn ask_for_child() {
+    CHILD.set(NONE_YET);
 }
 
-/// Keeps the pid of the child that this thread has just forked, or that it is about to fork (none).
+/// Keeps nothing any more.
+pub fn forget_child() {
+    CHILD.set(NOT_ASKED);
+}
+
+/// Notes the child that this thread has just forked, or that it is about to fork (none), if somebody has asked. Nobody
+/// else's fork pays for it: see above.
 pub fn note_child(pid: Option<i32>) {
-    LAST_CHILD.with(|last| last.set(pid.unwrap_or(0)));
+    if CHILD.get() != NOT_ASKED {
+        CHILD.set(pid.unwrap_or(NONE_YET));
+    }
 }
 
-/// The pid of the child that this thread's last fork gave. What is raised at the thread may come with the return of the
-/// fork, and then the pid is nowhere else.
-pub fn last_child() -> Option<i32> {
-    LAST_CHILD.with(|last| (last.get() > 0).then_some(last.get()))
+/// The child that has been noted.
+pub fn noted_child() -> Option<i32> {
+    Some(CHILD.get()).filter(|&pid| pid > 0)
 }
 
 /// How a thread stands to a fork of its own.
@@ -208,6 +224,23 @@ mod tests {
         drop(Reserved::new(permit()));
         assert!(ForkUnderWay::begin_reserved().is_none());
         assert_eq!(leases(), [true, true]);
+    }
+
+    #[test]
+    fn a_child_is_noted_for_whoever_asked() {
+        note_child(Some(7));
+        assert_eq!(noted_child(), None);
+        ask_for_child();
+        note_child(None);
+        assert_eq!(noted_child(), None);
+        note_child(Some(7));
+        assert_eq!(noted_child(), Some(7));
+        // A fork that failed after one that did not.
+        note_child(None);
+        assert_eq!(noted_child(), None);
+        forget_child();
+        note_child(Some(8));
+        assert_eq!(noted_child(), None);
     }
 
     #[test]
