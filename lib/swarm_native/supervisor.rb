@@ -37,7 +37,7 @@ module SwarmNative
       @listeners = Hash.new { |listeners, name| listeners[name] = [] }
       @hooks = { before_fork: [], after_fork: [] }
       @running = false
-      @refused = nil
+      @refused = @todo = nil
     end
 
     # Calls the block at these events, in the supervisor's process and thread. One that raises is reported as `:error`.
@@ -165,7 +165,7 @@ module SwarmNative
     def supervise(work)
       # One that has run is over. One that has not may have been asked to stop already.
       core = @core = @core.stopping? ? Core.new(@settings) : @core
-      @refused = nil
+      @refused = @todo = nil
       @running = true
       Traps.install(self)
       begin
@@ -188,11 +188,19 @@ module SwarmNative
                                "the program with SwarmNative::Init.start, or run it below an init")
     end
 
-    # Does what only Ruby can do, as long as there is something. What is raised at this thread comes while it waits, when
-    # nothing is in hand.
+    # Does what only Ruby can do, as long as there is something.
     def drive(core, work)
+      attend(core, work) { core.wait }
+    end
+
+    # Does one thing after the other. What is raised at this thread meanwhile comes between them, so that it is neither
+    # lost in the rescue of a hook or a listener, nor loses what was to be done: that is done when we are here again.
+    # @yield waits for the next thing; nil ends it
+    def attend(core, work, &wait)
       Interrupts.held_back do
-        while (todo = Interrupts.let_in_by_waiting { core.wait })
+        while (@todo ||= Interrupts.let_in_by_waiting(&wait))
+          Interrupts.let_in { Thread.pass } if Thread.pending_interrupt?
+          todo, @todo = @todo, nil
           serve(core, todo, work)
         end
       end
@@ -225,7 +233,7 @@ module SwarmNative
 
     # @see Birth in ext/swarm_core/src/os/birth.rs
     def fork_node(core, id, generation, work)
-      @hooks[:before_fork].each { |hook| Interrupts.let_in_new(&hook) }
+      @hooks[:before_fork].each { |hook| Interrupts.let_in(&hook) }
     rescue StandardError => e
       fork_failed(core, id, generation, e)
     else
@@ -355,7 +363,7 @@ module SwarmNative
     def tell(event)
       log(event)
       @listeners[event.name].each do |listener|
-        Interrupts.let_in_new { listener.call(event) }
+        Interrupts.let_in { listener.call(event) }
       rescue StandardError => e
         failed = Event.new(name: :error, node_id: event.node_id, error: e,
                            message: "a listener of #{event.name} raised: #{e.message} (#{e.class})")
@@ -369,7 +377,8 @@ module SwarmNative
     private_constant :SEVERITY
 
     def log(event)
-      Interrupts.only_timeouts { SwarmNative.logger&.public_send(SEVERITY[event.name], event.to_s) }
+      logger = SwarmNative.logger or return
+      Interrupts.let_in { logger.public_send(SEVERITY[event.name], event.to_s) }
     rescue StandardError
       nil # a log that cannot be written must not end the swarm
     end

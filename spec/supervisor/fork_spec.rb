@@ -273,7 +273,7 @@ RSpec.describe SwarmNative::Supervisor, "forks" do
   it "without losing an exception that is raised at its thread meanwhile" do
     result = run_swarm(<<~'RUBY', deadline: 60)
       delivered = 0
-      30.times do |round|
+      100.times do |round|
         # Nodes that end at once keep the supervisor forking.
         swarm = supervisor(nodes: 3, settle: 0)
         thread = Thread.new { swarm.run { |node| node.ready } }
@@ -288,7 +288,7 @@ RSpec.describe SwarmNative::Supervisor, "forks" do
       end
       puts delivered, children
     RUBY
-    expect(result.out).to eq("30\n0\n")
+    expect(result.out).to eq("100\n0\n")
     expect(result.err).to eq("")
   end
 end

@@ -51,4 +51,24 @@ RSpec.describe "SwarmNative::Turnstile in a trap handler" do
     expect(result.out).to eq("true\ntrue\n"), result.inspect
     expect(result.err).to eq("")
   end
+
+  it "has a main thread step aside that runs no handler, whatever its methods are called" do
+    result = run_ruby(<<~'RUBY', deadline: 60)
+      def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+
+      SwarmNative::Kafka.turnstile = { budget: 0.5, nudge_interval: 0.000_2 }
+      consumer = SwarmNative::Kafka::Consumer.new("bootstrap.servers": "127.0.0.1:1", "group.id": "g")
+      polls = 0
+      poller = Thread.new { loop { consumer.poll(0.002); polls += 1 } }
+      def sleep(seconds)
+        due = now + seconds
+        [1].each { 200.times { |at| at * at } } while now < due
+      end
+      sleep 1
+      poller.kill.join
+      puts polls
+    RUBY
+    # In plain Ruby ten: whoever comes back waits for 100 ms.
+    expect(result.out.to_i).to be > 40, result.inspect
+  end
 end

@@ -33,7 +33,6 @@ fn start(ruby: &Ruby, budget: f64, light: f64, nudge_interval: f64, carry_on: bo
     if ENDING.load(Ordering::Relaxed) {
         return Ok(Some("the process is exiting".into()));
     }
-    vm::prepare()?;
     #[cfg(ruby_gte_3_3)]
     if let Err(reason) = all::prepare()? {
         return Ok(Some(reason));

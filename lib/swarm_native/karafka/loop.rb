@@ -63,11 +63,7 @@ module SwarmNative
       def run_for(seconds)
         @live_handles.waiting.each { |id, generation| fork_node(@core, id, generation, @child) }
         deadline = now + (@live_handles.none? ? seconds : [seconds, LiveHandles::RETRY].min)
-        Interrupts.held_back do
-          while (todo = Interrupts.let_in_by_waiting { @core.wait_within([deadline - now, 0].max) })
-            serve(@core, todo, @child)
-          end
-        end
+        attend(@core, @child) { @core.wait_within([deadline - now, 0].max) }
       end
 
       # Ends a `run_for`.
@@ -153,7 +149,7 @@ module SwarmNative
           return
         end
 
-        handles = @begun ? @live_handles.before_restart(id, generation) { |refused| tell_refusal(id, refused) } : :safe
+        handles = @begun ? before_restart(id, generation) : :safe
         case handles
         when :wait then nil
         when :safe then fork_and_tell(id) { super }
@@ -164,6 +160,11 @@ module SwarmNative
         end
       end
 
+      # Users' producers are disconnected.
+      def before_restart(id, generation)
+        Interrupts.let_in { @live_handles.before_restart(id, generation) { |refused| tell_refusal(id, refused) } }
+      end
+
       def tell_refusal(id, refused)
         tell(Event.new(name: :error, node_id: id, error: refused, message: "fork waits: #{refused.message}"))
       end
@@ -172,9 +173,9 @@ module SwarmNative
         face = face(id)
         pid = face.pid
         payload = { caller: manager, node: face }
-        Interrupts.let_in_new { ::Karafka.monitor.instrument("swarm.manager.before_fork", payload) }
+        Interrupts.let_in { ::Karafka.monitor.instrument("swarm.manager.before_fork", payload) }
         yield
-        Interrupts.let_in_new { ::Karafka.monitor.instrument("swarm.manager.after_fork", payload) } unless face.pid == pid
+        Interrupts.let_in { ::Karafka.monitor.instrument("swarm.manager.after_fork", payload) } unless face.pid == pid
       end
 
       # Only the first start is given up for a refused fork, be it the first of its slot or not.

@@ -37,31 +37,11 @@ mod newer {
 }
 
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use magnus::rb_sys::protect;
+use magnus::rb_sys::{FromRawValue, protect};
+use magnus::{RString, Value};
 use rb_sys::VALUE;
 use swarm_core::os::bell::Bell;
-
-/// A Mutex that nobody holds. The VM refuses to lock any in a trap handler.
-static PROBE: AtomicUsize = AtomicUsize::new(0);
-
-/// Makes what [`may_step_aside`] needs. The caller has the GVL.
-pub fn prepare() -> Result<(), magnus::Error> {
-    if PROBE.load(Ordering::Relaxed) != 0 {
-        return Ok(());
-    }
-    let probe = protect(|| {
-        // SAFETY: the caller has the GVL; `protect` catches what is raised.
-        unsafe {
-            let probe = rb_sys::rb_mutex_new();
-            rb_sys::rb_gc_register_mark_object(probe);
-            probe
-        }
-    })?;
-    PROBE.store(probe as usize, Ordering::Relaxed);
-    Ok(())
-}
 
 /// Whether the calling thread may give the GVL away inside of a job.
 ///
@@ -69,7 +49,7 @@ pub fn prepare() -> Result<(), magnus::Error> {
 /// sleep: the VM (or rb_nogvl) has noted the thread's status and puts it back, and whoever wakes the thread meanwhile does
 /// so by that very status. The sleep would never hear of it. Either is over in a moment.
 pub fn may_step_aside(thread: VALUE) -> bool {
-    !falls_asleep(thread) && !in_trap_handler(thread)
+    !falls_asleep(thread) && !has_interrupted_sleep(thread)
 }
 
 fn falls_asleep(thread: VALUE) -> bool {
@@ -81,31 +61,41 @@ fn falls_asleep(thread: VALUE) -> bool {
     asked.is_ok_and(rb_sys::TEST)
 }
 
-/// Ruby tells it by its ThreadError alone.
-fn in_trap_handler(thread: VALUE) -> bool {
-    let probe = PROBE.load(Ordering::Relaxed) as VALUE;
+/// Ruby's own methods that sleep by the thread's status. None of them calls a block.
+const SLEEPS: [&[u8]; 11] =
+    [b"sleep", b"wait", b"pop", b"shift", b"deq", b"push", b"enq", b"<<", b"join", b"value", b"stop"];
+
+/// How far down the stack a sleep is looked for: a handler with more frames than that is none.
+const DEPTH: usize = 128;
+
+/// Whether Ruby code runs on top of a sleep, as a trap handler's does. Ruby does not tell of handlers: in a job it takes
+/// every thread for being in one. So it is the frames that tell, as profilers read them.
+fn has_interrupted_sleep(thread: VALUE) -> bool {
     // SAFETY: the caller has the GVL.
-    if probe == 0 || thread != unsafe { rb_sys::rb_thread_main() } {
+    if thread != unsafe { rb_sys::rb_thread_main() } {
         return false; // handlers run in the main thread
     }
-    // SAFETY: as above. What the code that is interrupted has in `$!` is to stay there.
-    let pending = unsafe { rb_sys::rb_errinfo() };
-    let locked = protect(|| {
-        // SAFETY: the caller has the GVL; the Mutex is registered, hence lives and stays where it is; locked by those
-        // with the GVL for this moment only, it is free, so that nobody waits; `protect` catches the ThreadError.
-        unsafe {
-            rb_sys::rb_mutex_lock(probe);
-            rb_sys::rb_mutex_unlock(probe)
-        }
-    });
-    if locked.is_err() {
-        // SAFETY: as above; `protect` has cleared it, and what was there before is an exception or nil.
-        let _ = protect(|| unsafe {
-            rb_sys::rb_set_errinfo(pending);
-            rb_sys::Qnil as VALUE
-        });
-    }
-    locked.is_err()
+    let (mut frames, mut lines): ([VALUE; DEPTH], [c_int; DEPTH]) = ([0; DEPTH], [0; DEPTH]);
+    // SAFETY: as above; both arrays hold as many as is said. The frames lie on the stack, where the garbage collector
+    // sees them.
+    let count = unsafe { rb_sys::rb_profile_frames(0, DEPTH as c_int, frames.as_mut_ptr(), lines.as_mut_ptr()) };
+    let below = 1..usize::try_from(count).unwrap_or(0).max(1);
+    frames[below].iter().any(|&frame| {
+        // SAFETY: frames that rb_profile_frames has just written; either gives a String or nil.
+        let (path, name) =
+            unsafe { (rb_sys::rb_profile_frame_path(frame), rb_sys::rb_profile_frame_method_name(frame)) };
+        // Written in C, or in Ruby inside of the VM.
+        let own = look_at(path, |path| path.starts_with(b"<internal:")).unwrap_or(true);
+        own && look_at(name, |name| SLEEPS.contains(&name)).unwrap_or(false)
+    })
+}
+
+/// Looks at what is in a String of the VM's own; `None` for nil.
+fn look_at(string: VALUE, look: impl FnOnce(&[u8]) -> bool) -> Option<bool> {
+    // SAFETY: the VM has just given the value, which is an object of Ruby's.
+    let string = RString::from_value(unsafe { Value::from_raw(string) })?;
+    // SAFETY: `look` runs no Ruby code, so that the bytes stay where they are.
+    Some(look(unsafe { string.as_slice() }))
 }
 
 /// Gives the GVL away and takes it back; with a bell, once that has rung. The caller has the GVL. Raises nothing; where
