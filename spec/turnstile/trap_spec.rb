@@ -14,20 +14,20 @@ RSpec.describe "SwarmNative::Turnstile in a trap handler" do
       SwarmNative::Kafka.turnstile = { nudge_interval: 0.000_2 }
       consumer = SwarmNative::Kafka::Consumer.new("bootstrap.servers": "127.0.0.1:1", "group.id": "g")
       asleep = trapped = false
-      # Less than the time after which Ruby itself takes the GVL away; a poll ends meanwhile.
+      # Much less than the 100 ms after which Ruby itself takes the GVL away; a poll ends meanwhile.
       trap("USR1") do
         trapped = true
         from = now
-        200.times { |at| at * at } while now - from < 0.05
+        200.times { |at| at * at } while now - from < 0.02
       end
       poller = Thread.new do
         loop do
-          consumer.poll(0.02)
+          consumer.poll(0.005)
           Thread.main.wakeup if trapped
           trapped = false
         end
       end
-      longest = 20.times.map do
+      slept = 20.times.map do
         signal = Thread.new do
           wait_until { asleep && Thread.main.stop? }
           # From elsewhere: this thread is to sleep when the handler runs.
@@ -36,19 +36,22 @@ RSpec.describe "SwarmNative::Turnstile in a trap handler" do
         asleep = true
         from = now
         sleep 5
-        slept = now - from
+        took = now - from
         asleep = false
         Process.wait(signal.value)
-        slept
-      end.max
+        took
+      end
       poller.kill.join
       # One that works: beside it the wake-ups of polls are nudges.
       spinner = Thread.new { loop { 200.times { |at| at * at } } }
       20.times { consumer.poll(0.001) }
       spinner.kill
-      puts SwarmNative::Turnstile.stats.nudges.positive?, longest < 4
+      puts SwarmNative::Turnstile.stats.nudges.positive?, slept.count { |took| took > 4 }
     RUBY
-    expect(result.out).to eq("true\ntrue\n"), result.inspect
+    nudged, lost = result.out.split
+    expect(nudged).to eq("true"), result.inspect
+    # All were; now only where a busy machine lets the handler run for so long that Ruby itself has others run meanwhile.
+    expect(lost.to_i).to be <= 2, result.inspect
     expect(result.err).to eq("")
   end
 
