@@ -3,6 +3,8 @@
 require "support/karafka_app"
 require "support/on_real_kafka"
 
+# On the newest version for this Ruby: what becomes of a node that was struck is looked at for each version by the other
+# specs; here all of it happens together, and what is counted is messages.
 RSpec.describe "a Karafka swarm in chaos", :karafka, :kafka, :test_gems, :real_kafka do
   # `bin/chaos --karafka` does the same for ten minutes.
   it "processes every message at least once, whatever is killed, frozen and stopped, its supervisor too" do

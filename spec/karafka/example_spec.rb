@@ -2,6 +2,7 @@
 
 require "support/karafka_app"
 
+# With the newest version for this Ruby: the example uses nothing that differs.
 RSpec.describe "examples/karafka", :test_gems do
   { "with the drop-in" => {}, "with plain Karafka" => { "PLAIN" => "1" } }.each do |how, env|
     it "runs #{how}" do

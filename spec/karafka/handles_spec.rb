@@ -2,54 +2,64 @@
 
 require "support/karafka_app"
 
-RSpec.describe "the drop-in and live librdkafka handles", :karafka, :kafka, :test_gems do
-  OPEN_PRODUCER = <<~'RUBY'
-    $own = WaterDrop::Producer.new { |config| config.kafka = { "bootstrap.servers": ENV.fetch("APP_SERVERS") } }
-    $own.produce_sync(topic: ENV.fetch("APP_TOPIC"), payload: "from karafka.rb")
-  RUBY
+KarafkaApp::VERSIONS.each do |version|
+  newest = version == KarafkaApp::VERSIONS.last
 
-  it "runs an app whose supervisor has a producer of its own, restarts included, and gives nodes theirs" do
-    setup = <<~RUBY
-      #{OPEN_PRODUCER}
-      Karafka.monitor.subscribe("app.supervising") { $own.produce_sync(topic: ENV.fetch("APP_TOPIC"), payload: "up") }
-      Karafka.monitor.subscribe("app.running") do
-        Karafka.producer.produce_sync(topic: ENV.fetch("APP_TOPIC"), payload: "from-node")
-        say "tags", Process.pid, Karafka::Process.tags.to_a.sort.join(",")
+  RSpec.describe "the drop-in and live librdkafka handles, Karafka #{version}", :kafka, :test_gems, karafka: version do
+    it "runs an app whose supervisor has a producer of its own, restarts included, and gives nodes theirs" do
+      setup = <<~'RUBY'
+        $own = WaterDrop::Producer.new { |config| config.kafka = { "bootstrap.servers": ENV.fetch("APP_SERVERS") } }
+        $own.produce_sync(topic: ENV.fetch("APP_TOPIC"), payload: "from karafka.rb")
+        Karafka.monitor.subscribe("app.supervising") { $own.produce_sync(topic: ENV.fetch("APP_TOPIC"), payload: "up") }
+        Karafka.monitor.subscribe("app.running") do
+          Karafka.producer.produce_sync(topic: ENV.fetch("APP_TOPIC"), payload: "from-node")
+          say "tags", Process.pid, Karafka::Process.tags.to_a.sort.join(",")
+        end
+      RUBY
+      result = run_karafka(setup) do |app|
+        first = app.wait_until_fetching(1).first
+        app.wait_for(/^consumed \d+ from-node$/)
+        app.wait_until_ready
+        Process.kill(:KILL, first)
+        app.wait_until_fetching(2)
+        app.signal("TERM")
       end
-    RUBY
-    result = run_karafka(setup) do |app|
-      first = app.wait_until_fetching(1).first
-      wait_until(KarafkaApp::PATIENCE, "its own message") { app.lines("consumed").any? { |line| line.end_with?("from-node") } }
-      app.wait_until_ready
-      Process.kill(:KILL, first)
-      app.wait_until_fetching(2)
-      app.signal("TERM")
+      expect(result.status.exitstatus).to eq(0)
+      expect(result.out).not_to include("error.occurred")
+      expect(result.out.scan(/^tags \d+ mode:swarm,node:0$/).size).to eq(2)
     end
-    expect(result.status.exitstatus).to eq(0)
-    expect(result.out).not_to include("error.occurred")
-    expect(result.out.scan(/^tags \d+ mode:swarm,node:0$/).size).to eq(2)
-  end
 
-  # A handle that nobody can disconnect.
-  STRANGER = '$stranger = Rdkafka::Config.new("bootstrap.servers": ENV.fetch("APP_SERVERS")).producer'
+    # A handle that nobody can disconnect.
+    def stranger = '$stranger = Rdkafka::Config.new("bootstrap.servers": ENV.fetch("APP_SERVERS")).producer'
 
-  it "refuses to start beside a handle that stays live, and names it" do
-    result = run_karafka(STRANGER) { nil }
-    expect(result.status.exitstatus).to eq(1)
-    expect(result.err).to match(/ForkRefused/).and match(/Rdkafka::Producer .*example\.rb:\d+/)
-  end
-
-  it "tells of a handle that stays live at a restart, and forks beside it in the end" do
-    setup = %(Karafka.monitor.subscribe("app.supervising") { #{STRANGER} })
-    result = run_karafka(setup) do |app|
-      first = app.wait_until_fetching(1).first
-      app.wait_until_ready
-      Process.kill(:KILL, first)
-      app.wait_for(/^error\.occurred \d+ swarm\.supervisor\.error,.*Rdkafka::Producer/)
-      app.wait_until_fetching(2)
-      app.signal("TERM")
+    it "refuses to start beside a handle that stays live, and names it" do
+      result = run_karafka(stranger) { nil }
+      expect(result.status.exitstatus).to eq(1)
+      expect(result.err).to match(/ForkRefused/).and match(/Rdkafka::Producer .*example\.rb:\d+/)
     end
-    expect(result.status.exitstatus).to eq(0)
-    expect(result.out).to include("forked beside a live librdkafka handle")
+
+    it "differs from plain Karafka, which forks beside it and says nothing", if: newest do
+      result = run_karafka(stranger, plain: true) do |app|
+        app.wait_until_ready
+        app.signal("TERM")
+      end
+      expect(result.err).to eq("")
+      expect(result.out).not_to include("error.occurred")
+    end
+
+    # The gem's own, whichever Karafka runs on it.
+    it "tells of a handle that stays live at a restart, and forks beside it in the end", if: newest do
+      setup = %(Karafka.monitor.subscribe("app.supervising") { #{stranger} })
+      result = run_karafka(setup) do |app|
+        first = app.wait_until_fetching(1).first
+        app.wait_until_ready
+        Process.kill(:KILL, first)
+        app.wait_for(/^error\.occurred \d+ swarm\.supervisor\.error,.*Rdkafka::Producer/)
+        app.wait_until_fetching(2)
+        app.signal("TERM")
+      end
+      expect(result.status.exitstatus).to eq(0)
+      expect(result.out).to include("forked beside a live librdkafka handle")
+    end
   end
 end

@@ -3,6 +3,8 @@
 require "support/karafka_app"
 
 RSpec.describe "the drop-in's settings and contract", :karafka, :kafka, :test_gems do
+  # What does not name a version is the gem's own, whichever Karafka it was loaded beside.
+  #
   # Loads Karafka and then what is asked for; nothing is forked.
   def load_karafka(code, version: KarafkaApp::VERSIONS.last)
     run_ruby("gem 'karafka', '= #{version}'\nrequire 'karafka'\n#{code}", env: test_gems_env, deadline: KarafkaApp::PATIENCE)
@@ -52,18 +54,20 @@ RSpec.describe "the drop-in's settings and contract", :karafka, :kafka, :test_ge
     ])
   end
 
-  it "gives nodes the time that they need to leave by themselves, and keeps the least wait that a user set" do
-    result = load_karafka(<<~'RUBY')
-      require "swarm_native/karafka"
-      policy = -> { SwarmNative::Karafka::Policy.from(Karafka::App.config, SwarmNative::Karafka.settings) }
-      Karafka::App.config.shutdown_timeout = 10_000
-      p policy.call[:shutdown_timeout], policy.call[:backoff_min]
-      Karafka::App.config.internal.swarm.node_restart_timeout = 40_000
-      p policy.call.values_at(:backoff_min, :backoff_max)
-    RUBY
-    # At most a fifth is taken off by jitter.
-    kill_after = KarafkaApp::VERSIONS.last < "2.6" ? 16.0 : 25.0
-    expect(result.out.split("\n")).to eq([kill_after.to_s, "nil", [50.0, 50.0].inspect])
+  KarafkaApp::VERSIONS.each do |version|
+    it "gives nodes the time that they need to leave, and keeps the least wait that a user set (Karafka #{version})" do
+      result = load_karafka(<<~'RUBY', version: version)
+        require "swarm_native/karafka"
+        policy = -> { SwarmNative::Karafka::Policy.from(Karafka::App.config, SwarmNative::Karafka.settings) }
+        Karafka::App.config.shutdown_timeout = 10_000
+        p policy.call[:shutdown_timeout], policy.call[:backoff_min]
+        Karafka::App.config.internal.swarm.node_restart_timeout = 40_000
+        p policy.call.values_at(:backoff_min, :backoff_max)
+      RUBY
+      # At most a fifth is taken off by jitter.
+      kill_after = Gem::Version.new(version) < Gem::Version.new("2.6") ? 16.0 : 25.0
+      expect(result.out.split("\n")).to eq([kill_after.to_s, "nil", [50.0, 50.0].inspect])
+    end
   end
 
   it "warns of a version that is newer than it knows, and works" do

@@ -33,6 +33,8 @@ RSpec.describe "the drop-in's turnstile", :karafka, :kafka, :test_gems do
     end
   end
 
+  # That each version begins to consume where the turnstile is switched on is shown above; what is switched on is the gem's
+  # own.
   it "is on in a process that consumes by itself" do
     result = run_karafka(TELL, command: "server") do |app|
       app.wait_until_fetching(1)

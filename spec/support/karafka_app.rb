@@ -15,8 +15,10 @@ module KarafkaApp
     $stdout.sync = true
     gem "karafka", "= #{ENV.fetch("APP_KARAFKA")}"
     require "karafka"
-    require "swarm_native/karafka" unless ENV["APP_PLAIN"]
-    SwarmNative.logger = nil
+    unless ENV["APP_PLAIN"]
+      require "swarm_native/karafka"
+      SwarmNative.logger = nil unless ENV["APP_LOG"]
+    end
 
     def say(*words) = $stdout.syswrite("#{words.join(" ")}\n")
 
@@ -29,7 +31,7 @@ module KarafkaApp
     class App < Karafka::App
       setup do |config|
         config.kafka = {
-          "bootstrap.servers": ENV.fetch("APP_SERVERS"), "session.timeout.ms": 6000, "heartbeat.interval.ms": 300,
+          "bootstrap.servers": ENV.fetch("APP_SERVERS"), "session.timeout.ms": 2000, "heartbeat.interval.ms": 200,
           "auto.offset.reset": "earliest"
         }
         config.client_id = "spec"
@@ -37,7 +39,7 @@ module KarafkaApp
         config.max_wait_time = 200
         config.swarm.nodes = Integer(ENV.fetch("APP_NODES"))
         config.respond_to?(:group_id=) ? config.group_id = ENV.fetch("APP_GROUP") : config.consumer_group = "g"
-        config.logger = Logger.new(File::NULL)
+        config.logger = Logger.new(ENV["APP_LOG"] ? $stdout : File::NULL)
       end
       routes.draw { topic(ENV.fetch("APP_TOPIC")) { consumer Consumer } }
     end
@@ -75,12 +77,20 @@ module KarafkaApp
   # How long anything may take that has no deadline of its own to keep: a machine may be slow.
   PATIENCE = 90
 
+  # Plain Karafka looks after its nodes every 30 s, and waits for 5 s before it replaces one. What it does then can be
+  # seen sooner.
+  PACE = <<~RUBY
+    Karafka::App.config.internal.swarm.supervision_interval = 200
+    Karafka::App.config.internal.swarm.node_restart_timeout = 100
+  RUBY
+
   # The app while it runs.
   class Running
     attr_reader :process
 
-    def initialize(process)
+    def initialize(process, plain)
       @process = process
+      @plain = plain
     end
 
     def pid = process.pid
@@ -94,7 +104,8 @@ module KarafkaApp
     # Until as many nodes as there have ever been are ready, and Karafka's own supervisor has begun: it does so after its
     # first nodes, which may be ready before.
     def wait_until_ready(count = 1)
-      WaitUntil.wait_until(PATIENCE, "#{count} ready nodes") { lines("native.node_ready").size >= count }
+      ready = @plain ? "fetching" : "native.node_ready"
+      WaitUntil.wait_until(PATIENCE, "#{count} ready nodes") { lines(ready).size >= count }
       wait_for(/^app\.supervising /)
     end
 
@@ -116,17 +127,26 @@ module KarafkaApp
 
   # @param setup [String] Ruby code that runs before the command
   # @param command [String] of Karafka's command line
-  # @param plain [Boolean] without the drop-in
+  # @param plain [Boolean] without anything of this gem: for examples that show that plain Karafka fails where the drop-in
+  #   does not
+  # @param env [Hash{String => String}] `APP_LOG` has Karafka log to the standard output
   # @yieldparam app [Running]
   # @return [RubyProcess::Result]
-  def run_karafka(setup = "", version: KarafkaApp::VERSIONS.last, nodes: 1, topic: new_topic(partitions: 2), plain: false,
+  def run_karafka(setup = "", version: karafka_version, nodes: 1, topic: new_topic(partitions: 2), plain: false,
                   command: "swarm", env: {}, deadline: 2 * PATIENCE, **options, &block)
-    env = { "APP_KARAFKA" => version, "APP_NODES" => nodes.to_s, "APP_TOPIC" => topic, "APP_SERVERS" => bootstrap_servers,
-            "APP_GROUP" => "group-#{topic}", "APP_PLAIN" => ("1" if plain), "APP_COMMAND" => command, "KARAFKA_ENV" => "production",
-            **test_gems_env, **env }
+    env = { "APP_KARAFKA" => version, "APP_NODES" => nodes.to_s, "APP_TOPIC" => topic, "APP_GROUP" => "group-#{topic}",
+            "APP_SERVERS" => bootstrap_servers, "APP_PLAIN" => ("1" if plain), "APP_COMMAND" => command,
+            "KARAFKA_ENV" => "production", **test_gems_env, **env }
+    setup, options[:library] = "#{PACE}#{setup}", nil if plain
     run_ruby(PROGRAM.sub("%<setup>s") { setup }, env: env, deadline: deadline, **options) do |process|
-      block.call(Running.new(process))
+      block.call(Running.new(process, plain))
     end
+  end
+
+  # The version that the examples of this group run on: `karafka: "2.5.9"` in its tags, else the newest for this Ruby.
+  def karafka_version
+    tag = self.class.metadata[:karafka]
+    tag.is_a?(String) ? tag : VERSIONS.last
   end
 
   # Has `count` messages produced to `topic`.
