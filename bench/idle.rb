@@ -6,19 +6,6 @@ require_relative "support"
 
 SECONDS = Bench.times(10, 1)
 
-# Of all threads of the process, voluntary or not.
-def self.context_switches(pid)
-  Dir.children("/proc/#{pid}/task").sum do |thread|
-    File.read("/proc/#{pid}/task/#{thread}/status").scan(/ctxt_switches:\s*(\d+)/).sum { |(count)| count.to_i }
-  end
-end
-
-def self.switches_while(seconds, process)
-  before = context_switches(process.pid)
-  sleep seconds
-  context_switches(process.pid) - before
-end
-
 [4, Bench.times(100, 10)].each do |nodes|
   # Nodes that report now and then would be something to do.
   swarm = Bench.ruby(<<~RUBY, "-rswarm_native")
@@ -33,9 +20,9 @@ end
   begin
     [swarm, sleeper].each { |process| Bench.line(process) }
     # The start is over once nothing has happened for a second.
-    20.times { break if switches_while(1, swarm).zero? }
-    ours = switches_while(SECONDS, swarm)
-    theirs = switches_while(SECONDS, sleeper)
+    20.times { break if Bench.switches_while(1, swarm.pid) == [0] }
+    ours, = Bench.switches_while(SECONDS, swarm.pid)
+    theirs, = Bench.switches_while(SECONDS, sleeper.pid)
     Bench.report("idle supervisor of #{nodes} nodes, #{SECONDS} s", "context switches", ours,
                  { "Ruby that sleeps" => theirs }, goal: 0)
   ensure

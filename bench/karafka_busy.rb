@@ -1,7 +1,8 @@
 # frozen_string_literal: true
 
 # A light Karafka topic beside a busy one in the same process, plain Karafka and the drop-in in turns, on a real Kafka:
-# messages of the light one a second, what is left to the busy one, and the time of single light messages.
+# messages of the light one a second, what is left to the busy one, the time of single light messages, and how many
+# messages a process that does nothing else consumes a second.
 #
 #   ROUNDS=5 bin/bench karafka_busy
 
@@ -82,6 +83,11 @@ RealKafka.start(partitions: 1) do |kafka|
                { "plain Karafka" => median.call(plain, :busy) })
   Bench.report("work that the busy one does a second (goal 0.9x)", "/s", median.call(ours, :work),
                { "plain Karafka" => median.call(plain, :work) })
+  idle, plainly = BusyKarafka.rounds(kafka, rounds, APP_IDLE: "1", APP_COUNT: BusyKarafka::LIGHT.to_s)
+  # Per message, since goals are upper limits.
+  per_message = ->(runs) { 1_000_000 / median.call(runs, :light) }
+  Bench.report("a light message where nothing else runs", "us", per_message.call(idle),
+               { "plain Karafka" => per_message.call(plainly) }, ratio_goal: 1.0)
   BusyKarafka.singly(kafka) do
     times = { APP_LIGHT: "single", APP_TIMES: "1" }
     beside, plainly = BusyKarafka.rounds(kafka, [rounds / 2, 1].max, **times)

@@ -31,6 +31,20 @@ module Bench
     false
   end
 
+  # How often all threads of a process were switched to or from so far, voluntarily or not.
+  def context_switches(pid)
+    Dir.children("/proc/#{pid}/task").sum do |thread|
+      File.read("/proc/#{pid}/task/#{thread}/status").scan(/ctxt_switches:\s*(\d+)/).sum { |(count)| count.to_i }
+    end
+  end
+
+  # @return [Array<Integer>] how often each of these processes was switched to or from while so many seconds passed
+  def switches_while(seconds, *pids)
+    before = pids.map { |pid| context_switches(pid) }
+    sleep seconds
+    pids.zip(before).map { |pid, count| context_switches(pid) - count }
+  end
+
   def percentile(samples, percent)
     sorted = samples.sort
     sorted[((sorted.size - 1) * percent / 100.0).round]

@@ -1,7 +1,8 @@
 # frozen_string_literal: true
 
 # The application of the benchmark: a light topic and a busy one, in two subscription groups of one process. It says
-# after so many seconds what it has done of both, and how long light messages took from producing to consuming.
+# after so many seconds what it has done of both, and how long light messages took from producing to consuming; or, with
+# APP_COUNT, how many light ones it has done a second once it has done so many.
 $stdout.sync = true
 gem "karafka", *ENV["APP_KARAFKA"]
 require "karafka"
@@ -9,14 +10,16 @@ require "swarm_native/karafka" unless ENV["APP_PLAIN"]
 
 def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 
+COUNT = ENV["APP_COUNT"]&.to_i
 SECONDS = Float(ENV.fetch("APP_SECONDS"))
 DONE = Hash.new(0)
 TIMES = []
 
 class Light < Karafka::BaseConsumer
   def consume
-    DONE[:light_begun] = now if DONE[:light].zero?
+    DONE[:begun] = now if DONE[:light].zero?
     DONE[:light] += messages.size
+    DONE[:done] = now if COUNT && DONE[:light] >= COUNT
     TIMES << (now - Float(messages.first.raw_payload)) if ENV["APP_TIMES"]
   end
 end
@@ -55,7 +58,16 @@ class App < Karafka::App
   end
 end
 
+def tell(*figures)
+  $stdout.syswrite("rates #{figures.join(" ")}\n")
+  Process.kill(:KILL, Process.pid)
+end
+
 Thread.new do
+  if COUNT
+    sleep 0.01 until DONE.key?(:done)
+    tell((DONE[:light] / (DONE[:done] - DONE[:begun])).round(1))
+  end
   # Both have begun.
   sleep 0.01 until DONE[:light].positive? && (ENV["APP_IDLE"] || DONE[:busy].positive?)
   before = DONE.dup
@@ -66,8 +78,7 @@ Thread.new do
   rates = %i[light busy work].map { |what| ((after[what] - before[what]) / time).round(1) }
   sorted = TIMES.drop(5).sort
   times = [50, 99].map { |percent| ((sorted[(sorted.size - 1) * percent / 100] || 0) * 1000).round(2) }
-  $stdout.syswrite("rates #{rates.join(" ")} #{times.join(" ")} #{after[:light]}\n")
-  Process.kill(:KILL, Process.pid)
+  tell(*rates, *times, after[:light])
 end
 
 ENV["KARAFKA_BOOT_FILE"] = "false"
