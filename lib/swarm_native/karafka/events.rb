@@ -39,10 +39,11 @@ module SwarmNative
           case event.name
           when :node_unhealthy
             status = event.reason[/\Aunhealthy\((\d+)\)/, 1]
-            monitor.instrument("swarm.manager.stopping", **payload, status: status ? status.to_i : NOT_REPORTING)
+            # Karafka's come with the time that their block took, as `time`.
+            monitor.instrument("swarm.manager.stopping", **payload, status: status ? status.to_i : NOT_REPORTING) {}
           when :node_killed
             # Karafka tells of those that hang while the swarm runs; what it kills to stop is an error of its own.
-            monitor.instrument("swarm.manager.terminating", **payload) unless loop.stopping?
+            monitor.instrument("swarm.manager.terminating", **payload) {} unless loop.stopping?
           when :error then tell_error(monitor, loop, event)
           end
           monitor.instrument(NAMES[event.name], **payload, **details(event))
