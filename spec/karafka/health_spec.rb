@@ -210,14 +210,13 @@ KarafkaApp::VERSIONS.each do |version|
         Karafka::App.config.internal.swarm.node_report_timeout = 1_000
         Karafka::App.config.internal.swarm.liveness_interval = 100
         Karafka::App.config.internal.tick_interval = 200
-        Karafka::App.config.kafka[:"statistics.interval.ms"] = 0
         class Consumer
           def consume = (sleep 2.5; say "consumed", Process.pid)
         end
       RUBY
       topic = new_topic(partitions: 2)
       produce(topic, 1)
-      result = run_karafka(setup, topic: topic) do |app|
+      result = run_karafka(setup, topic: topic, kafka: { "statistics.interval.ms": 0 }) do |app|
         app.wait_for(/^consumed/)
         app.signal("TERM")
       end

@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "json"
 require_relative "kafka_broker"
 require_relative "test_gems"
 
@@ -12,6 +13,7 @@ module KarafkaApp
   # `%<setup>s` is the example's own code, after the app's setup and before the command.
   PROGRAM = <<~'RUBY'
     require "etc"
+    require "json"
     $stdout.sync = true
     gem "karafka", "= #{ENV.fetch("APP_KARAFKA")}"
     require "karafka"
@@ -32,7 +34,7 @@ module KarafkaApp
       setup do |config|
         config.kafka = {
           "bootstrap.servers": ENV.fetch("APP_SERVERS"), "session.timeout.ms": 2000, "heartbeat.interval.ms": 200,
-          "auto.offset.reset": "earliest"
+          "auto.offset.reset": "earliest", **JSON.parse(ENV.fetch("APP_KAFKA"), symbolize_names: true)
         }
         config.client_id = "spec"
         config.shutdown_timeout = 5_000
@@ -129,14 +131,15 @@ module KarafkaApp
   # @param command [String] of Karafka's command line
   # @param plain [Boolean] without anything of this gem: for examples that show that plain Karafka fails where the drop-in
   #   does not
+  # @param kafka [Hash{Symbol => Object}] more settings of librdkafka's; after the routes were drawn it is too late for them
   # @param env [Hash{String => String}] `APP_LOG` has Karafka log to the standard output
   # @yieldparam app [Running]
   # @return [RubyProcess::Result]
   def run_karafka(setup = "", version: karafka_version, nodes: 1, topic: new_topic(partitions: 2), plain: false,
-                  command: "swarm", env: {}, deadline: 2 * PATIENCE, **options, &block)
+                  command: "swarm", kafka: {}, env: {}, deadline: 2 * PATIENCE, **options, &block)
     env = { "APP_KARAFKA" => version, "APP_NODES" => nodes.to_s, "APP_TOPIC" => topic, "APP_GROUP" => "group-#{topic}",
             "APP_SERVERS" => bootstrap_servers, "APP_PLAIN" => ("1" if plain), "APP_COMMAND" => command,
-            "KARAFKA_ENV" => "production", **test_gems_env, **env }
+            "APP_KAFKA" => JSON.generate(kafka), "KARAFKA_ENV" => "production", **test_gems_env, **env }
     setup, options[:library] = "#{PACE}#{setup}", nil if plain
     run_ruby(PROGRAM.sub("%<setup>s") { setup }, env: env, deadline: deadline, **options) do |process|
       block.call(Running.new(process, plain))

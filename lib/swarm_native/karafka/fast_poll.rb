@@ -92,6 +92,9 @@ module SwarmNative
 
       def held
         @held ? take { |inner| @held.call(inner, 0) } : @consumer.poll_nb
+      rescue Rdkafka::ClosedConsumerError
+        # It names the method, and Karafka has called this one.
+        raise Rdkafka::ClosedConsumerError, :poll
       end
 
       def wait(timeout_ms)
