@@ -67,6 +67,7 @@ RSpec.describe "the drop-in's polling", :karafka, :kafka, :test_gems do
     end
   end
 
+  # What follows stands for all versions: what they make of a poll is shown above and with errors, the rest is the gem's own.
   it "polls as the binding does when it is switched off" do
     expect(waits(false, KarafkaApp::VERSIONS.last)).to be >= 600
   end
