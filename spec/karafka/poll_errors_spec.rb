@@ -89,7 +89,8 @@ KarafkaApp::VERSIONS.each do |version|
       [new_topic, new_topic, "never-made-#{rand(1 << 40)}", forbidden, new_topic, new_topic]
     end
 
-    it "raises what the binding raises, in the same words" do
+    # All versions for one Ruby have the same binding.
+    it "raises what the binding raises, in the same words", if: version == KarafkaApp::VERSIONS.last do
       env = { "APP_KARAFKA" => version, **test_gems_env }
       told = POLL_MODES.to_h { |mode| [mode, topics] }.map do |mode, names|
         Thread.new do
