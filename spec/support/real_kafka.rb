@@ -48,8 +48,11 @@ class RealKafka
   # Starts one, and with a block stops it afterwards.
   # @param partitions [Integer] of each topic; topics come into being by their first use
   # @param properties [Hash{String => Object}] more of the broker's properties
-  def self.start(partitions: 3, deadline: 120, properties: {})
-    kafka = new(partitions, properties)
+  # @param listeners [Hash{String => String}] more listeners: names, with their protocols
+  # @param format [Array<String>] more arguments for the tool that makes its folder
+  # @param memory [String] of Java's heap
+  def self.start(partitions: 3, deadline: 120, properties: {}, **more)
+    kafka = new(partitions, properties, **more)
     kafka.start(deadline)
     return kafka unless block_given?
 
@@ -63,19 +66,25 @@ class RealKafka
   # @return [String]
   attr_reader :bootstrap_servers
 
-  def initialize(partitions, properties = {})
+  def initialize(partitions, properties = {}, listeners: {}, format: [], memory: "512m")
     raise MISSING unless self.class.available?
 
     fetch
+    @format = format
+    @memory = memory
     @home = Dir.mktmpdir("real-kafka")
-    @port, controller = free_ports
-    @bootstrap_servers = "127.0.0.1:#{@port}"
+    controller, *ports = free_ports(2 + listeners.size)
+    @servers = ["PLAINTEXT", *listeners.keys].zip(ports.map { |port| "127.0.0.1:#{port}" }).to_h
+    @bootstrap_servers = @servers.fetch("PLAINTEXT")
+    open_to_clients = @servers.map { |name, server| "#{name}://#{server}" }.join(",")
+    protocols = { "CONTROLLER" => "PLAINTEXT", "PLAINTEXT" => "PLAINTEXT", **listeners }
     File.write(config, <<~PROPERTIES)
       process.roles=broker,controller
       node.id=1
       controller.quorum.voters=1@127.0.0.1:#{controller}
-      listeners=PLAINTEXT://127.0.0.1:#{@port},CONTROLLER://127.0.0.1:#{controller}
-      advertised.listeners=PLAINTEXT://127.0.0.1:#{@port}
+      listeners=#{open_to_clients},CONTROLLER://127.0.0.1:#{controller}
+      advertised.listeners=#{open_to_clients}
+      listener.security.protocol.map=#{protocols.map { |name, protocol| "#{name}:#{protocol}" }.join(",")}
       controller.listener.names=CONTROLLER
       log.dirs=#{@home}/data
       offsets.topic.replication.factor=1
@@ -106,10 +115,20 @@ class RealKafka
     YAML
   end
 
+  # @param listener [String] its name
+  # @return [String] what a client connects to
+  def servers(listener) = @servers.fetch(listener)
+
   def start(deadline)
     # One that begins with a dash would be taken for an option.
     id = SecureRandom.urlsafe_base64(16).sub(/\A-/, "A")
-    run("kafka.tools.StorageTool", "format", "-t", id, "-c", config)
+    run("kafka.tools.StorageTool", "format", "-t", id, "-c", config, *@format)
+    go_on(deadline)
+  end
+
+  # Starts what was killed, in the same folder and at the same ports.
+  def go_on(deadline = 120)
+    File.write(log, "")
     @pid = spawn(*with_us, "java", *options, "kafka.Kafka", config, pgroup: true, in: File::NULL, %i[out err] => log)
     due = now + deadline
     until File.read(log).include?("Kafka Server started")
@@ -122,12 +141,16 @@ class RealKafka
     end
   end
 
-  # It has nothing to save.
-  def stop
+  # Ends it with no chance to save anything: what it has acknowledged is in its files.
+  def kill
     Process.kill(:KILL, @pid)
     Process.wait(@pid)
   rescue Errno::ESRCH, Errno::ECHILD
     # It has ended already.
+  end
+
+  def stop
+    kill
   ensure
     FileUtils.rm_rf(@home)
   end
@@ -147,7 +170,7 @@ class RealKafka
   def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 
   def options
-    ["-Xmx512m", "-Dlog4j2.configurationFile=#{logging}", "-cp", "#{LIBS}/libs/*"]
+    ["-Xmx#{@memory}", "-Dlog4j2.configurationFile=#{logging}", "-cp", "#{LIBS}/libs/*"]
   end
 
   def run(*arguments)
@@ -167,10 +190,22 @@ class RealKafka
     FileUtils.touch(File.join(LIBS, "complete"))
   end
 
-  def free_ports
-    servers = Array.new(2) { TCPServer.new("127.0.0.1", 0) }
+  # Below those that the kernel gives to clients: nobody gets one while a broker is down, and no client that tries to
+  # reach it meets itself.
+  def free_ports(count)
+    highest = File.read("/proc/sys/net/ipv4/ip_local_port_range").to_i - 1
+    candidates = highest > 12_000 ? (10_000..highest).to_a.sample(count * 20) : [0] * count
+    servers = candidates.lazy.filter_map { |port| server_at(port) }.first(count)
+    raise "no #{count} ports are free from 10000 to #{highest}" if servers.size < count
+
     servers.map { |server| server.addr[1] }
   ensure
     servers&.each(&:close)
+  end
+
+  def server_at(port)
+    TCPServer.new("127.0.0.1", port)
+  rescue Errno::EADDRINUSE
+    nil
   end
 end

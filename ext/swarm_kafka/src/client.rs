@@ -1,6 +1,6 @@
 //! One client of librdkafka's: the handle itself, its lease, and its end.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -9,13 +9,14 @@ use swarm_core::fork_gate::Lease;
 use crate::config::{Config, ConfigError, OpenError};
 use crate::error::{KafkaError, code, text};
 use crate::lines::{Line, Lines};
+use crate::pace::{Callbacks, Pace};
 use crate::sys;
 
 /// A live handle. It holds a lease of the fork gate from before librdkafka makes it until its threads have ended.
 pub struct Client {
     rk: NonNull<sys::rd_kafka_t>,
-    /// librdkafka's threads write to it, so it goes after the handle.
-    lines: Arc<Lines>,
+    /// librdkafka's threads use it, so it goes after the handle.
+    opaque: Box<Opaque>,
     /// Given back last, when the handle is gone.
     lease: Lease,
 }
@@ -24,6 +25,19 @@ pub struct Client {
 unsafe impl Send for Client {}
 // SAFETY: as above.
 unsafe impl Sync for Client {}
+
+/// What librdkafka's callbacks have at hand.
+struct Opaque {
+    lines: Arc<Lines>,
+    pace: Pace,
+}
+
+impl Callbacks for Opaque {
+    unsafe fn pace<'a>(opaque: *mut c_void) -> &'a Pace {
+        // SAFETY: the opaque of a live handle is an Opaque that outlives it.
+        unsafe { &(*opaque.cast::<Self>()).pace }
+    }
+}
 
 /// What OAUTHBEARER identifies a client by.
 #[derive(Clone, Debug)]
@@ -65,13 +79,16 @@ impl Client {
             Role::Producer => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
             Role::Consumer => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
         };
+        let opaque = Box::new(Opaque { lines, pace: Pace::of(&config) });
         let mut reason = [0 as c_char; 512];
-        // SAFETY: the configuration is ours and librdkafka takes it over when it succeeds; the callback lets no panic
-        // out; `reason` has the size that is told; the lines live until the handle, or the failed attempt at it, is gone.
+        // SAFETY: the configuration is ours and librdkafka takes it over when it succeeds; the callbacks let no panic
+        // out; `reason` has the size that is told; the opaque lives until the handle, or the failed attempt at it, is
+        // gone.
         let rk = unsafe {
             sys::rd_kafka_conf_set_events(config.as_ptr(), events);
             sys::rd_kafka_conf_set_log_cb(config.as_ptr(), Some(log));
-            sys::rd_kafka_conf_set_opaque(config.as_ptr(), Arc::as_ptr(&lines).cast_mut().cast());
+            Pace::set::<Opaque>(&config);
+            sys::rd_kafka_conf_set_opaque(config.as_ptr(), (&raw const *opaque).cast_mut().cast());
             sys::rd_kafka_new(kind, config.as_ptr(), reason.as_mut_ptr(), reason.len())
         };
         let Some(rk) = NonNull::new(rk) else {
@@ -81,7 +98,7 @@ impl Client {
         };
         // librdkafka owns it now.
         config.into_raw();
-        let client = Self { rk, lines, lease };
+        let client = Self { rk, opaque, lease };
         client.lease.opened(&client.name());
         Ok(client)
     }
@@ -92,7 +109,12 @@ impl Client {
 
     /// What it has logged.
     pub(crate) fn lines(&self) -> &Lines {
-        &self.lines
+        &self.opaque.lines
+    }
+
+    /// No broker's thread waits to connect: it has something else to do.
+    pub(crate) fn hurry(&self) {
+        self.opaque.pace.hurry();
     }
 
     /// librdkafka's name of it, such as `rdkafka#producer-1`.
@@ -154,6 +176,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.lease.closing();
+        self.opaque.pace.end();
         // A consumer has left its group before, as far as its deadline allowed; waiting for that here could take for
         // ever.
         // SAFETY: the handle is ours and nobody uses it any more. Its threads have ended when this returns.
@@ -170,10 +193,10 @@ unsafe extern "C" fn log(rk: *const sys::rd_kafka_t, level: c_int, facility: *co
             (name, text(facility), text(line))
         };
         if !rk.is_null() {
-            // SAFETY: the handle lives, and its opaque is a Lines that outlives it.
-            let lines = unsafe { sys::rd_kafka_opaque(rk).cast::<Lines>().as_ref() };
-            if let Some(lines) = lines {
-                lines.push(|| Line { level, facility: facility.clone(), text: line.clone() });
+            // SAFETY: the handle lives, and its opaque is an Opaque that outlives it.
+            let opaque = unsafe { sys::rd_kafka_opaque(rk).cast::<Opaque>().as_ref() };
+            if let Some(opaque) = opaque {
+                opaque.lines.push(|| Line { level, facility: facility.clone(), text: line.clone() });
             }
         }
         // Its levels are syslog's.

@@ -23,6 +23,7 @@ use crate::lines::Line;
 use crate::offsets::Commits;
 use crate::partitions::{Partition, Partitions};
 use crate::queue::{Event, Kind, Queue, Waited};
+use crate::repeats::Repeats;
 use crate::sys;
 
 /// How much a poll may take.
@@ -115,6 +116,7 @@ struct Left {
     failed: Option<KafkaError>,
     notice: Option<Notice>,
     rebalance: Option<Rebalance>,
+    repeats: Repeats,
     /// What the last batch held, for the size of the next.
     messages: usize,
     bytes: usize,
@@ -383,6 +385,9 @@ impl Consumer {
             return;
         }
         tracing::warn!(target: "librdkafka", name = error.name, fatal = error.fatal, "{}", error.message);
+        if !left.repeats.is_new(&error, Instant::now()) {
+            return;
+        }
         if !is_only_news(&error) {
             left.failed = Some(about(error, partition));
         } else if self.wants(Wants::ERROR) {
@@ -444,6 +449,7 @@ impl Consumer {
             return Leaving::Rebalance(self.tell(rebalance));
         }
         let queue = self.leaving.get_or_init(|| {
+            self.client.hurry();
             // SAFETY: the client lives; the queue is ours and goes before the client.
             let queue = unsafe { Queue::own(sys::rd_kafka_queue_new(self.client.as_ptr())) }.ok()?;
             // SAFETY: the client and the queue live.

@@ -51,11 +51,21 @@ struct Waiter {
 pub struct Waiters {
     list: Mutex<Vec<Waiter>>,
     closed: AtomicBool,
+    trouble: Mutex<Option<Arc<str>>>,
 }
 
 impl Waiters {
     fn list(&self) -> std::sync::MutexGuard<'_, Vec<Waiter>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What keeps the client from its brokers, as far as it has said so: why messages are not delivered in time.
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_trouble(&self, trouble: Option<&str>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble.map(Arc::from);
     }
 
     /// True when no answer comes any more.

@@ -16,6 +16,10 @@ pub mod code {
     pub const RESOLVE: i32 = -193;
     /// The end of a partition was reached.
     pub const PARTITION_EOF: i32 = -191;
+    /// The broker's certificate, or the client's, was refused.
+    pub const SSL: i32 = -181;
+    /// The broker does not take who the client says it is.
+    pub const AUTHENTICATION: i32 = -169;
     /// No broker is reachable.
     pub const ALL_BROKERS_DOWN: i32 = -187;
     /// An argument cannot be.
@@ -28,6 +32,8 @@ pub mod code {
     pub const STATE: i32 = -172;
     /// There is no stored offset to commit.
     pub const NO_OFFSET: i32 = -168;
+    /// No broker has taken a message in time.
+    pub const MSG_TIMED_OUT: i32 = -192;
     /// A message was given up, because the producer was closed or purged.
     pub const PURGE_QUEUE: i32 = -152;
     /// The client can no longer be used.
@@ -211,6 +217,9 @@ mod tests {
             (code::NO_OFFSET, "no_offset"),
             (code::PURGE_QUEUE, "purge_queue"),
             (code::FATAL, "fatal"),
+            (code::MSG_TIMED_OUT, "msg_timed_out"),
+            (code::SSL, "ssl"),
+            (code::AUTHENTICATION, "authentication"),
         ] {
             assert_eq!(name_of(code), name);
         }

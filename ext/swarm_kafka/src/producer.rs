@@ -22,6 +22,7 @@ use crate::ending::spawn_without_signals;
 use crate::error::{KafkaError, code, text};
 use crate::mailbox::{Answered, Mailbox, News, wants};
 use crate::queue::{Event, Kind, Queue};
+use crate::repeats::Repeats;
 use crate::sys;
 
 /// A message to be sent. Everything is copied.
@@ -68,6 +69,7 @@ struct Reports {
     pending: AtomicUsize,
     /// While closing: how many messages of which topic were not delivered.
     lost: Mutex<Option<BTreeMap<String, usize>>>,
+    repeats: Repeats,
 }
 
 /// A producer.
@@ -97,6 +99,7 @@ impl Producer {
             stop: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
             lost: Mutex::default(),
+            repeats: Repeats::default(),
         });
         let thread = spawn_without_signals("swarm-reports", {
             let reports = Arc::clone(&reports);
@@ -238,6 +241,7 @@ impl Producer {
 
     /// Gives up every message that has no answer yet; their answers say so.
     pub fn purge(&self) {
+        self.client.hurry();
         // SAFETY: the client lives.
         unsafe {
             sys::rd_kafka_purge(self.client.as_ptr(), sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT)
@@ -297,8 +301,14 @@ impl Reports {
         match event.kind() {
             Kind::Delivery => {
                 let mut answered = self.mailbox.wants(wants::ANSWERS).then(Vec::new);
+                let mut delivered = false;
                 while let Some(message) = event.next_message() {
+                    // SAFETY: the message is live.
+                    delivered |= unsafe { sys::message_error(message) } == code::NO_ERROR;
                     self.answer(message, answered.as_mut());
+                }
+                if delivered {
+                    self.waiters.set_trouble(None);
                 }
                 // The room in the queue is free when the event is gone.
                 drop(event);
@@ -310,7 +320,11 @@ impl Reports {
             Kind::Error => {
                 let error = event.error();
                 tracing::warn!(target: "librdkafka", name = error.name, fatal = error.fatal, "{}", error.message);
-                if self.mailbox.wants(wants::ERRORS) {
+                // That all brokers are down says less than what was wrong with each.
+                if error.code != code::ALL_BROKERS_DOWN {
+                    self.waiters.set_trouble(Some(&error.message));
+                }
+                if self.mailbox.wants(wants::ERRORS) && self.repeats.is_new(&error, Instant::now()) {
                     self.mailbox.put(News::Error(error));
                 }
             }

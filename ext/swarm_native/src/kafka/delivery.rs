@@ -29,10 +29,11 @@ impl Delivery {
     fn failure(&self) -> Option<KafkaError> {
         self.report().filter(|report| report.code != code::NO_ERROR).map(|report| {
             let error = KafkaError::of(report.code);
-            KafkaError {
-                message: format!("the message for {} was not delivered: {}", self.topic, error.message),
-                ..error
+            let mut message = format!("the message for {} was not delivered: {}", self.topic, error.message);
+            if let (code::MSG_TIMED_OUT, Some(trouble)) = (error.code, self.waiters.trouble()) {
+                message = format!("{message}; the client's latest error: {trouble}");
             }
+            KafkaError { message, ..error }
         })
     }
 
