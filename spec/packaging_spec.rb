@@ -186,6 +186,12 @@ RSpec.describe "the gem" do
       expect(result.out.lines.grep(/^  - /)).to contain_exactly(match(/libssl-dev/), match(/libsasl2-dev/))
     end
 
+    it "asks for libcurl only where tokens of an OpenID Connect provider are wanted" do
+      result = refusal(programs: all, env: { "PKG_CONFIG_LIBDIR" => "/nowhere", "SWARM_NATIVE_FEATURES" => "oidc,gssapi" })
+      expect(result.out.lines.grep(/^  - /))
+        .to contain_exactly(match(/libssl-dev/), match(/libsasl2-dev/), match(/libcurl4-openssl-dev/))
+    end
+
     it "refuses a cargo that is too old, and says what it found" do
       result = refusal(programs: all) { stand_in("cargo", "echo cargo 1.63.0") }
       expect(result.out).to match(/cargo 1\.85 or newer; "cargo" is 1\.63\.0/)
@@ -217,7 +223,7 @@ RSpec.describe "the gem" do
 
     it "refuses a feature that there is not, naming it and those that there are" do
       expect(refusal(programs: all, env: { "SWARM_NATIVE_FEATURES" => "kafak" }).out)
-        .to match(/SWARM_NATIVE_FEATURES holds kafak; allowed are kafka, gssapi, or none/)
+        .to match(/SWARM_NATIVE_FEATURES holds kafak; allowed are kafka, gssapi, oidc, or none/)
     end
 
     it "ends gem install with that message" do

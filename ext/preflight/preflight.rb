@@ -9,7 +9,7 @@ class Preflight
   CARGO = "1.85"
 
   # What can be built in: SWARM_NATIVE_FEATURES names them, since RubyGems cannot hand cargo a choice.
-  FEATURES = %w[kafka gssapi].freeze
+  FEATURES = %w[kafka gssapi oidc].freeze
 
   # Where Linux systems keep libclang, as bindgen looks for it.
   LIBCLANG = %w[/usr/lib/llvm*/lib /usr/lib/*-linux-gnu* /usr/lib64 /usr/lib /usr/lib/llvm* /usr/local/lib* /usr/lib32]
@@ -62,7 +62,8 @@ class Preflight
 
   def missing
     @missing ||= [compiler, c_library, linker, make, ruby_headers, cargo, libclang,
-                  *(features.empty? ? [] : [cxx, bash, *openssl]), (sasl if features.include?("gssapi"))].compact
+                  *(features.empty? ? [] : [cxx, bash, *openssl]), (sasl if features.include?("gssapi")),
+                  (curl if features.include?("oidc"))].compact
   end
 
   def list_of(missing)
@@ -171,6 +172,11 @@ class Preflight
 
   def sasl
     library("libsasl2", "Cyrus SASL", "libsasl2-dev")
+  end
+
+  # Without it librdkafka is built all the same, and refuses to ask for tokens.
+  def curl
+    library("libcurl", "libcurl", "libcurl4-openssl-dev")
   end
 
   def library(name, title, package)
