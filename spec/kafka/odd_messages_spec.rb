@@ -99,7 +99,9 @@ RSpec.describe "what is odd about messages and topics" do
           false # the old one is still being deleted
         end
       end
-      wait_until(30, "the new topic's partition") { producer.produce(topic: topic, payload: "after").wait(30) }
+      with_admin { |admin| wait_until(10, "the topic") { admin.topics.key?(topic) } }
+      # One that does not remember the topic as gone.
+      open_producer.produce(topic: topic, payload: "after").wait(30)
       wait_until(40, "the new topic's message") { poll.call && false || payloads.include?("after") }
       expect(consumer.close).to be true
     end

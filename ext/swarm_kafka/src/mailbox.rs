@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use swarm_core::os::wake::Wake;
 
 use crate::delivery::Slot;
-use crate::error::KafkaError;
+use crate::error::{KafkaError, code};
 use crate::lines::{Line, Lines};
 use crate::queue::wait_readable;
 
@@ -56,6 +56,8 @@ const LOOK_FOR_LINES: Duration = Duration::from_millis(300);
 /// The mailbox of one producer.
 pub struct Mailbox {
     news: Mutex<VecDeque<News>>,
+    /// The latest error that lasts and that nobody wanted to hear of so far.
+    unheard: Mutex<Option<KafkaError>>,
     filled: Wake,
     wants: AtomicU8,
     ended: AtomicBool,
@@ -67,6 +69,7 @@ impl Mailbox {
     pub fn new() -> rustix::io::Result<Self> {
         Ok(Self {
             news: Mutex::default(),
+            unheard: Mutex::default(),
             filled: Wake::new()?,
             wants: AtomicU8::new(0),
             ended: AtomicBool::new(false),
@@ -78,9 +81,20 @@ impl Mailbox {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn unheard(&self) -> MutexGuard<'_, Option<KafkaError>> {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is to be told from now on: a sum of [`wants`].
     pub fn listen(&self, wants: u8) {
+        let mut unheard = self.unheard();
         self.wants.store(wants, Ordering::Relaxed);
+        if self.wants(wants::ERRORS) {
+            if let Some(error) = unheard.take() {
+                self.put(News::Error(error));
+            }
+        }
+        drop(unheard);
         self.lines.want(wants & wants::LINES != 0);
     }
 
@@ -101,6 +115,16 @@ impl Mailbox {
         }
         drop(list);
         self.filled.wake();
+    }
+
+    /// Tells of an error, or keeps it for who begins to listen: one that lasts is not told again for a while.
+    pub(crate) fn put_error(&self, error: KafkaError) {
+        let mut unheard = self.unheard();
+        if self.wants(wants::ERRORS) {
+            self.put(News::Error(error));
+        } else if matches!(error.code, code::SSL | code::AUTHENTICATION) {
+            *unheard = Some(error);
+        }
     }
 
     /// Nothing more comes; what is there is still to be taken.
@@ -160,6 +184,23 @@ mod tests {
             });
         }
         assert_eq!(told, [5, 0, 1]);
+    }
+
+    #[test]
+    fn an_error_that_lasts_waits_for_who_listens_later_and_others_do_not() {
+        let (mailbox, wake) = (Mailbox::new().unwrap(), Wake::new().unwrap());
+        mailbox.put_error(KafkaError::of(code::AUTHENTICATION));
+        mailbox.put_error(KafkaError::of(code::TRANSPORT));
+        mailbox.listen(wants::STATISTICS);
+        mailbox.listen(wants::STATISTICS | wants::ERRORS);
+        mailbox.listen(wants::ERRORS);
+        mailbox.put_error(KafkaError::of(code::TRANSPORT));
+        mailbox.end();
+        let mut told = Vec::new();
+        while let Ok(Some(News::Error(error))) = mailbox.take(&wake) {
+            told.push(error.code);
+        }
+        assert_eq!(told, [code::AUTHENTICATION, code::TRANSPORT]);
     }
 
     #[test]

@@ -324,8 +324,8 @@ impl Reports {
                 if error.code != code::ALL_BROKERS_DOWN {
                     self.waiters.set_trouble(Some(&error.message));
                 }
-                if self.mailbox.wants(wants::ERRORS) && self.repeats.is_new(&error, Instant::now()) {
-                    self.mailbox.put(News::Error(error));
+                if self.repeats.is_new(&error, Instant::now()) {
+                    self.mailbox.put_error(error);
                 }
             }
             Kind::Statistics if self.mailbox.wants(wants::STATISTICS) => {
