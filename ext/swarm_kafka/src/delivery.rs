@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use swarm_core::os::wake::Wake;
 
+use crate::error::KafkaError;
 use crate::queue::wait_for_wake;
 
 /// The answer to one message.
@@ -51,7 +52,7 @@ struct Waiter {
 pub struct Waiters {
     list: Mutex<Vec<Waiter>>,
     closed: AtomicBool,
-    trouble: Mutex<Option<Arc<str>>>,
+    trouble: Mutex<Option<(bool, Arc<str>)>>,
 }
 
 impl Waiters {
@@ -61,11 +62,17 @@ impl Waiters {
 
     /// What keeps the client from its brokers, as far as it has said so: why messages are not delivered in time.
     pub fn trouble(&self) -> Option<Arc<str>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, text)| Arc::clone(text))
     }
 
-    pub(crate) fn set_trouble(&self, trouble: Option<&str>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble.map(Arc::from);
+    /// There is this trouble, or none any more. What lasts is not hidden by what follows from it, such as a connection
+    /// that the broker has closed.
+    pub(crate) fn set_trouble(&self, error: Option<&KafkaError>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*trouble, error) {
+            (Some((true, _)), Some(error)) if !error.lasts() => {}
+            _ => *trouble = error.map(|error| (error.lasts(), Arc::from(error.message.as_str()))),
+        }
     }
 
     /// True when no answer comes any more.
@@ -134,6 +141,30 @@ impl Drop for Listed<'_> {
         let mut list = self.waiters.list();
         if let Some(index) = list.iter().position(|waiter| Arc::ptr_eq(&waiter.wake, &self.wake)) {
             list.swap_remove(index);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::code;
+
+    #[test]
+    fn the_trouble_is_the_latest_that_lasts_until_a_message_is_delivered() {
+        let waiters = Waiters::default();
+        let error = |code, text: &str| KafkaError::with(code, text);
+        for (error, trouble) in [
+            (Some(error(code::TRANSPORT, "down")), Some("down")),
+            (Some(error(code::RESOLVE, "no name")), Some("no name")),
+            (Some(error(code::SSL, "certificate")), Some("certificate")),
+            (Some(error(code::TRANSPORT, "closed")), Some("certificate")),
+            (Some(error(code::AUTHENTICATION, "password")), Some("password")),
+            (None, None),
+            (Some(error(code::TRANSPORT, "down")), Some("down")),
+        ] {
+            waiters.set_trouble(error.as_ref());
+            assert_eq!(waiters.trouble().as_deref(), trouble);
         }
     }
 }

@@ -119,6 +119,11 @@ impl KafkaError {
         Self { message: message.into(), ..Self::of(code) }
     }
 
+    /// Lasts until somebody has put something right: a certificate, a password.
+    pub(crate) fn lasts(&self) -> bool {
+        matches!(self.code, code::SSL | code::AUTHENTICATION)
+    }
+
     /// `Ok` for 0.
     pub(crate) fn check(code: c_int) -> Result<(), Self> {
         if code == code::NO_ERROR { Ok(()) } else { Err(Self::of(code)) }

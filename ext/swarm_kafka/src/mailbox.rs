@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use swarm_core::os::wake::Wake;
 
 use crate::delivery::Slot;
-use crate::error::{KafkaError, code};
+use crate::error::KafkaError;
 use crate::lines::{Line, Lines};
 use crate::queue::wait_readable;
 
@@ -122,7 +122,7 @@ impl Mailbox {
         let mut unheard = self.unheard();
         if self.wants(wants::ERRORS) {
             self.put(News::Error(error));
-        } else if matches!(error.code, code::SSL | code::AUTHENTICATION) {
+        } else if error.lasts() {
             *unheard = Some(error);
         }
     }
@@ -163,6 +163,7 @@ pub struct Ended;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::code;
 
     fn answered(count: usize) -> News {
         News::Answered((0..count).map(|_| Answered { slot: Arc::default(), topic: "t".into() }).collect())

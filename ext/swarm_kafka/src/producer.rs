@@ -322,7 +322,7 @@ impl Reports {
                 tracing::warn!(target: "librdkafka", name = error.name, fatal = error.fatal, "{}", error.message);
                 // That all brokers are down says less than what was wrong with each.
                 if error.code != code::ALL_BROKERS_DOWN {
-                    self.waiters.set_trouble(Some(&error.message));
+                    self.waiters.set_trouble(Some(&error));
                 }
                 if self.repeats.is_new(&error, Instant::now()) {
                     self.mailbox.put_error(error);

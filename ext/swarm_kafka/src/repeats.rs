@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{KafkaError, code};
+use crate::error::KafkaError;
 
 const QUIET: Duration = Duration::from_secs(30);
 /// So many different ones are remembered: those of this many brokers.
@@ -17,7 +17,7 @@ pub(crate) struct Repeats(Mutex<Vec<(Instant, i32, String)>>);
 impl Repeats {
     /// Whether the error is to be told.
     pub(crate) fn is_new(&self, error: &KafkaError, now: Instant) -> bool {
-        if error.fatal || !matches!(error.code, code::SSL | code::AUTHENTICATION) {
+        if error.fatal || !error.lasts() {
             return true;
         }
         // What follows is how long this attempt took.
@@ -38,6 +38,7 @@ impl Repeats {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::code;
 
     #[test]
     fn a_wrong_password_is_told_once_in_a_while_and_other_errors_always() {
