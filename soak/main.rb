@@ -17,14 +17,20 @@ options = { messages: 1_000_000, seconds: 300, seed: Random.new_seed % 1_000_000
 OptionParser.new do |parser|
   parser.banner = "usage: bin/soak [options]"
   parser.on("--messages N", Integer, "how many (#{options[:messages]})") { |value| options[:messages] = value }
-  parser.on("--seconds N", Float, "how long they come in, under strikes (#{options[:seconds]})") { |value| options[:seconds] = value }
+  parser.on("--seconds N", Float, "how long they come in, under strikes (#{options[:seconds]})") do |value|
+    options[:seconds] = value
+  end
   parser.on("--seed N", Integer, "what chance is made of (any)") { |value| options[:seed] = value }
   parser.on("--nodes N", Integer, "how many nodes (#{options[:nodes]})") { |value| options[:nodes] = value }
   parser.on("--partitions N", Integer, "of the topic (#{options[:partitions]})") { |value| options[:partitions] = value }
-  parser.on("--protocol NAME", %w[consumer classic], "of the group (#{options[:protocol]})") { |value| options[:protocol] = value }
+  parser.on("--protocol NAME", %w[consumer classic], "of the group (#{options[:protocol]})") do |value|
+    options[:protocol] = value
+  end
   parser.on("--memory", "compare memory after ten times as many messages, without strikes") { options[:memory] = true }
 end.parse!
-options.each { |name, value| abort "--#{name} has to be positive, not #{value}" if value.is_a?(Numeric) && name != :seed && !value.positive? }
+options.slice(:messages, :seconds, :nodes, :partitions).each do |name, value|
+  abort "--#{name} has to be positive, not #{value}" unless value.positive?
+end
 
 module Soak
   # Seconds that the rest may take once nobody strikes and all is sent.
@@ -46,7 +52,9 @@ module Soak
       begun = now
       numbers.each_slice(500) do |slice|
         sleep 0.005 while (now - begun) / seconds < (slice[0] - numbers.begin).fdiv(numbers.size)
-        producer.produce_many(slice.map { |number| { topic: TOPIC, partition: number % partitions, payload: "#{number}#{PADDING}" } })
+        producer.produce_many(slice.map do |number|
+          { topic: TOPIC, partition: number % partitions, payload: "#{number}#{PADDING}" }
+        end)
       end
       undelivered = producer.close(REST).values.sum
       [("#{[failed, undelivered].max} messages were not delivered" if failed + undelivered > 0)].compact

@@ -24,7 +24,10 @@ swarm.on(:error) { |event| tell.call("error #{event.message.to_s.lines.first&.ch
 
 swarm.run do |node|
   record = Soak::Record.new("consumed.#{node.id}.#{Process.pid}.#{Soak.now_ms}")
-  processor.on(:error) { |event| tell.call("error #{event.reason}") unless event.error.respond_to?(:retriable?) && event.error.retriable? }
+  processor.on(:error) do |event|
+    # Brokers go away here.
+    tell.call("error #{event.reason}") unless event.error.respond_to?(:retriable?) && event.error.retriable?
+  end
   processor.run(node) { |batch| record.batch(batch.payloads) }
   record.finish
 end

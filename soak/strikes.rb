@@ -66,7 +66,8 @@ module Soak
       found = []
       found << "#{lost} of #{@messages} messages lost, #{ledger.first_lost} the first" if lost.positive?
       found << "#{ledger.again} consumed again, allowed are #{allowed}" if ledger.again > allowed
-      found << "not struck by #{(KINDS.keys - @made.keys).join(", ")}: take more seconds" unless (KINDS.keys - @made.keys).empty?
+      missing = KINDS.keys - @made.keys
+      found << "not struck by #{missing.join(", ")}: take more seconds" unless missing.empty?
       found << "the supervisor and the broker were not restarted once each" unless @made.values_at(:supervisor, :broker) == [1, 1]
       found
     end
@@ -74,7 +75,7 @@ module Soak
     def report(ledger)
       puts "#{@made.values.sum} strikes: #{words(@made)}"
       puts "#{@messages} messages, #{ledger.seen} consumed, #{ledger.again} times one again " \
-           "(allowed #{ledger.allowed(@fleet.kept)}: the work in flight, and of half a second, of each process that was struck)"
+           "(allowed are #{ledger.allowed(@fleet.kept)}: the work in flight, and of half a second, of each process that was struck)"
       puts "events: #{words(@fleet.events)}"
     end
 

@@ -30,7 +30,9 @@ RSpec.describe "the objects of SwarmNative::Kafka" do
   it "of a batch outlive everything they came from, under a stressed collector and compaction" do
     expect(lines(<<~'RUBY', deadline: 90)).to eq %w[true true true true]
       producer = K::Producer.new(servers)
-      sent = Array.new(30) { |i| { topic: "t", partition: i % 3, payload: "p#{i}" * 50, key: "k#{i}", headers: [["n", i.to_s], ["n", nil]] } }
+      sent = Array.new(30) do |i|
+        { topic: "t", partition: i % 3, payload: "p#{i}" * 50, key: "k#{i}", headers: [["n", i.to_s], ["n", nil]] }
+      end
       producer.produce_many(sent).wait(20)
       producer.close
       consumer = K::Consumer.new(config).subscribe("t")

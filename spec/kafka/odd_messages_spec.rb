@@ -37,7 +37,8 @@ RSpec.describe "what is odd about messages and topics" do
 
       it "pass beside empty ones, tombstones and odd headers, in their order" do
         headers = [["a", "1"], ["", "no name"], ["a", nil], ["\xff\xfe", "\x00\xff"], ["a", "1"], ["b", ""]]
-        sent = [[nil, nil, []], ["", "", headers], [big, "big", []], [nil, "tombstone", headers], ["", nil, []], [big.reverse, big[0, 1000], []]]
+        sent = [[nil, nil, []], ["", "", headers], [big, "big", []], [nil, "tombstone", headers], ["", nil, []],
+                [big.reverse, big[0, 1000], []]]
         producer = open_producer("message.max.bytes": 12 * megabyte)
         hashes = sent.map { |payload, key, pairs| { topic: topic, payload: payload, key: key, headers: pairs } }
         producer.produce_many(hashes).wait(60)
@@ -57,7 +58,8 @@ RSpec.describe "what is odd about messages and topics" do
       end
 
       it "go through a processor one by one when max_bytes is less than one has" do
-        open_producer("message.max.bytes": 12 * megabyte).produce_many(Array.new(3) { |i| { topic: topic, payload: big, key: i.to_s } }).wait(60)
+        messages = Array.new(3) { |i| { topic: topic, payload: big, key: i.to_s } }
+        open_producer("message.max.bytes": 12 * megabyte).produce_many(messages).wait(60)
         config = consumer_config.reject { |name, _| name == :"enable.auto.offset.store" }
         processor = SwarmNative::Kafka::Processor.new(config: config, topics: topic, max_bytes: megabyte, max_wait: 0.0)
         keys = []

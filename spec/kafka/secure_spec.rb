@@ -69,12 +69,14 @@ RSpec.describe "SwarmNative::Kafka on a Kafka that asks who is there" do
   end
 
   refusals = {
-    "trusts another authority" => [->(kafka) { kafka.tls(ca: kafka.other_ca) }, :ssl, /certificate verify failed.*ssl\.ca\.location/],
+    "trusts another authority" =>
+      [->(kafka) { kafka.tls(ca: kafka.other_ca) }, :ssl, /certificate verify failed.*ssl\.ca\.location/],
     "has the wrong password for PLAIN" =>
       [->(kafka) { kafka.sasl("PLAIN", password: "guess") }, :authentication, /Invalid username or password/],
     "has the wrong password for SCRAM-SHA-256" =>
       [->(kafka) { kafka.sasl("SCRAM-SHA-256", password: "guess") }, :authentication, /SASL authentication error/]
   }
+
   # Attempts that follow each other at once are some twenty a second. Those that keep the pace of reconnect.backoff.ms are
   # at 0, 0, 0.1, 0.3, 0.7, 1.5 and 2.5 s.
   let(:seconds) { 3 }
@@ -89,11 +91,15 @@ RSpec.describe "SwarmNative::Kafka on a Kafka that asks who is there" do
               .on_error { |error| told << error unless error.retriable? }
       consumer = open_consumer(config).on_statistics { |some| statistics[:consumer] = some }
       started = now
-      raised = errors_of(consumer, 30) { |some| now - started > seconds && some.any? && told.any? && statistics.size == 2 }
-      tried = statistics.transform_values { |some| some["brokers"].values.sum { |broker| broker["connects"] } / (now - started) }
+      raised = errors_of(consumer, 30) do |some|
+        now - started > seconds && some.any? && told.any? && statistics.size == 2
+      end
+      passed = now - started
+      tried = statistics.transform_values { |some| some["brokers"].values.sum { |broker| broker["connects"] } / passed }
 
       [raised, told].each do |errors|
-        expect(errors.map { |error| [error.name, error.message, error.retriable?, error.fatal?] }).to match [[name, text, false, false]]
+        expect(errors.map { |error| [error.name, error.message, error.retriable?, error.fatal?] })
+          .to match [[name, text, false, false]]
       end
       expect { producer.produce(topic: topic, payload: "hello").wait(60) }.to with_kafka_error(:msg_timed_out, text)
       expect(tried).to match(producer: be <= most.fdiv(seconds), consumer: be <= most.fdiv(seconds))

@@ -11,7 +11,7 @@ class Certificates
     @name = OpenSSL::X509::Name.new([["CN", name]])
     @key = OpenSSL::PKey::EC.generate("prime256v1")
     @serial = 0
-    @certificate = certificate(@name, @key, "basicConstraints" => "critical,CA:TRUE", "keyUsage" => "critical,keyCertSign")
+    @certificate = certificate(@name, @key, ["basicConstraints", "CA:TRUE", true], ["keyUsage", "keyCertSign", true])
   end
 
   # @return [String] what a client trusts, as PEM
@@ -22,13 +22,14 @@ class Certificates
   def pair(name)
     key = OpenSSL::PKey::EC.generate("prime256v1")
     subject = OpenSSL::X509::Name.new([["CN", name]])
-    signed = certificate(subject, key, "subjectAltName" => "IP:127.0.0.1", "basicConstraints" => "critical,CA:FALSE")
+    signed = certificate(subject, key, ["subjectAltName", "IP:127.0.0.1"], ["basicConstraints", "CA:FALSE", true])
     [key.private_to_pem, signed.to_pem, authority].join
   end
 
   private
 
-  def certificate(subject, key, extensions)
+  # @param extensions [Array<Array>] name, value, and whether it is critical
+  def certificate(subject, key, *extensions)
     made = OpenSSL::X509::Certificate.new
     made.version = 2
     made.serial = @serial += 1
@@ -38,7 +39,7 @@ class Certificates
     made.not_before = Time.now - DAY
     made.not_after = Time.now + DAY
     factory = OpenSSL::X509::ExtensionFactory.new(@certificate || made, made)
-    extensions.each { |id, value| made.add_extension(factory.create_extension(id, value.delete_prefix("critical,"), value.start_with?("critical,"))) }
+    extensions.each { |extension| made.add_extension(factory.create_extension(*extension)) }
     made.sign(@key, "SHA256")
   end
 end
