@@ -110,6 +110,23 @@ RSpec.describe "SwarmNative::ForkGuard.quiesce", :other_bindings, :kafka do
     expect(out).to eq %w[true true true]
   end
 
+  it "takes no broker's thread that has not named itself yet for a handle that it cannot close", :test_gems do
+    result = run_with("karafka-rdkafka", <<~'RUBY')
+      # Until then it has the name of the main thread that made it.
+      SwarmNative::ForkGuard.const_get(:Core).singleton_class.prepend(Module.new do
+        def librdkafka_threads
+          @asked = (@asked || 0) + 1
+          super + (@asked <= 2 ? [[1, "rdk:main"]] : [])
+        end
+      end)
+      drop = open(:waterdrop)
+      SwarmNative::ForkGuard.quiesce { puts fork_works }
+      drop.close
+    RUBY
+    expect(result).to be_success, result.inspect
+    expect(result.out).to eq "true\n"
+  end
+
   it "disconnects WaterDrop's producers, which connect again by themselves", :test_gems do
     result = run_with("karafka-rdkafka", <<~'RUBY')
       drop = open(:waterdrop)

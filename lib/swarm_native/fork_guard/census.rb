@@ -6,7 +6,11 @@ module SwarmNative
     module Census
       # The thread that each handle of librdkafka has.
       MAIN_THREAD = "rdk:main"
-      private_constant :MAIN_THREAD
+      # A thread has the name of the one that made it until it gives itself its own: those of brokers begin as main ones.
+      # So where there are more of them than handles are known, it is looked again for so long.
+      LOOKS = 10
+      PAUSE = 0.005
+      private_constant :MAIN_THREAD, :LOOKS, :PAUSE
 
       class << self
         # @return [Array<LiveHandle>]
@@ -28,11 +32,22 @@ module SwarmNative
           copies = Core.live_copies
           return [] if copies.empty?
 
-          threads = Core.librdkafka_threads.select { |_, name| name == MAIN_THREAD }.map(&:first) - ruby_threads
-          others = threads.size - ours.count { |handle| handle.class_name.start_with?("SwarmNative::Kafka::") }
-          count = [others - named.size, named.empty? ? 1 : 0].max
+          known = named.size + ours.count { |handle| handle.class_name.start_with?("SwarmNative::Kafka::") }
+          threads = main_threads(known)
+          count = [threads.size - known, named.empty? ? 1 : 0].max
           origin = origin_of(copies, threads, certain: threads.size == count)
           Array.new(count) { |i| LiveHandle.new(class_name: "librdkafka handle that is not ours", origin: origin[i]) }
+        end
+
+        def main_threads(known)
+          found = nil
+          LOOKS.times do
+            sleep PAUSE if found
+            mains = Core.librdkafka_threads.filter_map { |number, name| number if name == MAIN_THREAD } - ruby_threads
+            found = found ? found & mains : mains
+            break if found.size <= known
+          end
+          found
         end
 
         def ruby_threads
