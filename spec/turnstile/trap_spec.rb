@@ -65,7 +65,8 @@ RSpec.describe "SwarmNative::Turnstile in a trap handler" do
       poller = Thread.new { loop { consumer.poll(0.002); polls += 1 } }
       def sleep(seconds)
         due = now + seconds
-        [1].each { 200.times { |at| at * at } } while now < due
+        # The block of `each` runs on top of the enumerator's own `<<`.
+        Enumerator.new { |all| all << 200 }.each { |count| count.times { |at| at * at } while now < due }
       end
       sleep 1
       poller.kill.join

@@ -62,8 +62,7 @@ fn falls_asleep(thread: VALUE) -> bool {
 }
 
 /// Ruby's own methods that sleep by the thread's status. None of them calls a block.
-const SLEEPS: [&[u8]; 11] =
-    [b"sleep", b"wait", b"pop", b"shift", b"deq", b"push", b"enq", b"<<", b"join", b"value", b"stop"];
+const SLEEPS: [&[u8]; 10] = [b"sleep", b"wait", b"pop", b"shift", b"deq", b"push", b"enq", b"join", b"value", b"stop"];
 
 /// How far down the stack a sleep is looked for: a handler with more frames than that is none.
 const DEPTH: usize = 128;
