@@ -152,6 +152,37 @@ RSpec.describe SwarmNative::Supervisor, "#run" do
     expect(result).to be_success
   end
 
+  it "lets in what was raised at its thread before a listener is called, and tells that one of the event afterwards" do
+    result = run_swarm(<<~'RUBY')
+      # Another thread raises at the moment at which there is something to tell.
+      class Interrupted < SwarmNative::Supervisor
+        private
+
+        def attend(core, work)
+          super(core, work) do
+            yield.tap do |todo|
+              next if @raised || !todo.is_a?(Hash) || todo[:name] != :node_ready
+
+              @raised = Thread.current
+              Thread.handle_interrupt(Object => :never) { Thread.new { @raised.raise(ArgumentError, "from elsewhere") }.join }
+            end
+          end
+        end
+      end
+      swarm = Interrupted.new(nodes: 1)
+      told = record(swarm)
+      swarm.on(:error) { swarm.stop }
+      begin
+        swarm.run(&WORK)
+      rescue ArgumentError => e
+        puts e.message
+      end
+      puts told.map(&:name).inspect, children
+    RUBY
+    told = %i[node_started node_ready stopping node_stopping node_exited stopped]
+    expect(result.out).to eq("from elsewhere\n#{told.inspect}\n0\n"), result.inspect
+  end
+
   it "works as PID 1 of a container" do
     skip "a pid namespace needs root" unless Process.uid.zero?
 
