@@ -47,17 +47,19 @@ module BusyKarafka
       producer.close
     end
 
-    # One message each 20 ms, which tells when it was produced.
-    def singly(kafka)
+    # As {run}, while a message is produced each 20 ms, which tells when; to a topic of their own each time:
+    # what a slower run has left is none of the next one's.
+    def singly(kafka, **more)
+      topic = "single-#{rand(1 << 40)}"
       producer = SwarmNative::Kafka::Producer.new("bootstrap.servers": kafka.bootstrap_servers, "linger.ms": 0)
       stop = false
       producing = Thread.new do
         until stop
-          producer.produce(topic: "single", payload: Bench.now.to_s)
+          producer.produce(topic: topic, payload: Bench.now.to_s)
           sleep 0.02
         end
       end
-      yield
+      run(kafka, APP_LIGHT: topic, APP_TIMES: "1", **more)
     ensure
       stop = true
       producing.join
@@ -71,6 +73,7 @@ unless RealKafka.available? && TestGems.available?
   exit
 end
 
+TestGems.ensure_installed
 RealKafka.start(partitions: 1) do |kafka|
   rounds = Integer(ENV.fetch("ROUNDS", Bench.times(5, 1)))
   median = ->(runs, what) { Bench.percentile(runs.map(&what), 50) }
@@ -88,13 +91,11 @@ RealKafka.start(partitions: 1) do |kafka|
   per_message = ->(runs) { 1_000_000 / median.call(runs, :light) }
   Bench.report("a light message where nothing else runs", "us", per_message.call(idle),
                { "plain Karafka" => per_message.call(plainly) }, ratio_goal: 1.0)
-  BusyKarafka.singly(kafka) do
-    times = { APP_LIGHT: "single", APP_TIMES: "1" }
-    beside, plainly = BusyKarafka.rounds(kafka, [rounds / 2, 1].max, **times)
-    alone = Array.new([rounds / 2, 1].max) { BusyKarafka.run(kafka, APP_IDLE: "1", **times) }
-    %i[p50 p99].each do |percentile|
-      Bench.report("time of a single light message, #{percentile}", "ms", median.call(beside, percentile),
-                   { "without the busy one" => median.call(alone, percentile), "plain Karafka" => median.call(plainly, percentile) })
-    end
+  beside, plainly, alone = Array.new([rounds / 2, 1].max) do
+    [{}, { APP_PLAIN: "1" }, { APP_IDLE: "1" }].map { |more| BusyKarafka.singly(kafka, **more) }
+  end.transpose
+  %i[p50 p99].each do |percentile|
+    Bench.report("time of a single light message, #{percentile}", "ms", median.call(beside, percentile),
+                 { "without the busy one" => median.call(alone, percentile), "plain Karafka" => median.call(plainly, percentile) })
   end
 end

@@ -33,7 +33,7 @@ end
 unless ENV["APP_PLAIN"]
   SwarmNative.logger = nil
   # Nodes are killed every few seconds here: no crash loop, for which a replacement would wait.
-  SwarmNative::Karafka.setup { |config| config.stable_after = 0.5 }
+  SwarmNative::Karafka.setup { |config| config.stable_after = Float(ENV.fetch("APP_STABLE_AFTER")) }
 end
 Karafka.monitor.subscribe("swarm.manager.before_fork") { say "forking", Process.pid }
 Karafka.monitor.subscribe("swarm.node.after_fork") { say "booting", Process.pid }
