@@ -13,8 +13,9 @@ module SwarmNative
     #
     # @api private
     class FastPoll
-      # How many messages are taken in a row before others get the GVL, and how much processor time of the thread, in
-      # seconds: for the turnstile a thread is a light one up to 2 ms.
+      # How many messages are taken in a row before others get the GVL, and for how many seconds: for the turnstile a
+      # thread is a light one up to 2 ms. By the wall's clock, which is read without a call of the kernel: read for each
+      # message, the thread's own took a fiftieth of all the time.
       COUNT = 500
       TIME = 0.001
 
@@ -80,15 +81,15 @@ module SwarmNative
       # Others have had the GVL.
       def turn_over
         @taken = 0
-        @since = processor_time
+        @since = now
       end
 
       def may_hold?
         @taken += 1
-        @taken <= COUNT && processor_time - @since <= TIME
+        @taken <= COUNT && now - @since <= TIME
       end
 
-      def processor_time = ::Process.clock_gettime(::Process::CLOCK_THREAD_CPUTIME_ID)
+      def now = ::Process.clock_gettime(::Process::CLOCK_MONOTONIC)
 
       def held
         @held ? take { |inner| @held.call(inner, 0) } : @consumer.poll_nb
