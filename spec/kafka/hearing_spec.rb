@@ -37,6 +37,32 @@ RSpec.describe "SwarmNative::Kafka::Hearing", :kafka do
     expect(Thread.list.map(&:name)).not_to include("swarm producer")
   end
 
+  it "keeps no wait from its deadline when a block is slow, and tells of the rest after the close" do
+    topic = new_topic
+    gate, logged = Queue.new, Queue.new
+    logger = SwarmNative.logger
+    SwarmNative.logger = Class.new { define_method(:warn) { |line| logged << line } }.new
+    told = 0
+    producer = open_producer
+    producer.on_delivered { |deliveries| gate.pop && told += deliveries.size }
+    3.times { producer.produce(topic: topic, payload: "x").wait(10) }
+    producer.produce(topic: topic, payload: "x")
+    expect(producer.flush(10)).to be true
+    wait_until(10, "all answers") { producer.untold == 4 }
+    start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    expect(producer.close(0.1)).to eq({})
+    expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start).to be < 15
+    expect(logged.pop(true)).to match(/Producer rdkafka#producer-\d+> is closed .* 4 deliveries have still to be told/)
+    expect(told).to eq 0
+    4.times { gate << true }
+    wait_until(10, "the rest") { producer.untold.zero? }
+    expect([told, producer.close]).to eq [4, {}]
+    expect(Thread.list.map(&:name)).not_to include("swarm producer")
+  ensure
+    gate&.close
+    SwarmNative.logger = logger
+  end
+
   it "goes on after a rest, with the same blocks" do
     topic = new_topic
     told = Queue.new

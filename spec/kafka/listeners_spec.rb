@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require "spec_helper"
+require "timeout"
 require_relative "../support/kafka_broker"
 
 RSpec.describe "SwarmNative::Kafka::Listeners", :kafka do
@@ -145,6 +146,42 @@ RSpec.describe "SwarmNative::Kafka::Listeners", :kafka do
     expect(errors.map(&:name)).to include(:transport).or include(:all_brokers_down)
     expect(errors).to all be_retriable
     expect(statistics.first).to include("client_id" => "rdkafka", "type" => "consumer")
+  end
+
+  # librdkafka puts statistics before all messages, and a poll looks for log lines before it looks for messages.
+  { "statistics" => { "statistics.interval.ms": 1 }, "log lines" => { debug: "all" } }.each do |what, config|
+    it "keep no poll from its deadline, and no message back, when they are slower than #{what} come" do
+      fill("a", "b")
+      consumer = open_consumer(**config)
+      heard = 0
+      slow = ->(*) { heard += 1 if sleep(0.03) }
+      what == "statistics" ? consumer.on_statistics(&slow) : consumer.on_log(&slow)
+      consumer.assign(topic => { 0 => 0, 1 => 0 })
+      payloads = []
+      Timeout.timeout(30) do
+        payloads.concat(consumer.poll_batch(10, 0.02).payloads) until payloads.size == 2
+        before = heard
+        10.times { consumer.poll_batch(10, 0.02) }
+        expect(heard - before).to be >= 10
+      end
+      expect(payloads.sort).to eq %w[a b]
+    end
+  end
+
+  it "do not keep a poll that does not wait from a message when they are quick" do
+    fill(*Array.new(1000, "a"))
+    consumer = open_consumer("statistics.interval.ms": 5)
+    heard = 0
+    consumer.on_statistics { heard += 1 }
+    consumer.assign(topic => { 0 => 0, 1 => 0 })
+    take(consumer, 2)
+    both = 0
+    wait_until(10, "a poll that has heard and taken, after #{heard}") do
+      before = heard
+      message = consumer.poll(0)
+      both += 1 if message && heard > before
+      both.positive?
+    end
   end
 
   it "need a block" do

@@ -8,6 +8,7 @@
 //! comes behind messages is left to the next poll, so that an application that works its batches off before it polls
 //! again never holds a message of a partition that is somebody else's.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -60,8 +61,8 @@ pub enum Notice {
     Statistics(String),
     /// A new OAUTHBEARER token is wanted, for this configuration.
     Token(String),
-    /// Log lines.
-    Lines(Vec<Line>),
+    /// Log lines are there: [`Consumer::next_line`] gives them.
+    Lines,
 }
 
 /// A set of kinds of notices.
@@ -117,6 +118,10 @@ struct Left {
     notice: Option<Notice>,
     rebalance: Option<Rebalance>,
     repeats: Repeats,
+    /// librdkafka puts statistics in front of all messages. Here they wait for their turn.
+    statistics: VecDeque<String>,
+    /// What was handed out last was not in the order of the queue: it is the queue's turn.
+    queue_first: bool,
     /// What the last batch held, for the size of the next.
     messages: usize,
     bytes: usize,
@@ -287,6 +292,7 @@ impl Consumer {
             return Polled::Failed(failed);
         }
         let mut left = self.left();
+        let queue_first = std::mem::take(&mut left.queue_first);
         let mut batch = None;
         let until = Instant::now() + DRAIN_TIME;
         loop {
@@ -298,16 +304,17 @@ impl Consumer {
                 if let Some(notice) = left.notice.take() {
                     return Polled::Notice(notice);
                 }
-                let lines = self.client.lines().take();
-                if !lines.is_empty() {
-                    return Polled::Notice(Notice::Lines(lines));
-                }
                 if let Some(rebalance) = left.rebalance.take() {
                     if self.wants(Wants::REBALANCE) {
                         return Polled::Notice(Notice::Rebalance(self.tell(rebalance)));
                     }
                     left.failed = self.answer(&rebalance).err();
                     continue;
+                }
+                if !queue_first {
+                    if let Some(notice) = self.beside_the_queue(&mut left) {
+                        return Polled::Notice(notice);
+                    }
                 }
             }
             let Some(event) = self.queue.next() else { break };
@@ -335,8 +342,28 @@ impl Consumer {
                 left.bytes = batch.content_size();
                 Polled::Messages(batch)
             }
-            _ => left.failed.take().map_or(Polled::Nothing, Polled::Failed),
+            _ => match left.failed.take() {
+                Some(error) => Polled::Failed(error),
+                None => self.beside_the_queue(&mut left).map_or(Polled::Nothing, Polled::Notice),
+            },
         }
+    }
+
+    /// Lines and statistics come whatever the queue holds. The queue has every second turn, so that a listener that is
+    /// slower than they come keeps no message back.
+    fn beside_the_queue(&self, left: &mut Left) -> Option<Notice> {
+        let notice = if self.client.lines().any() {
+            Some(Notice::Lines)
+        } else {
+            left.statistics.pop_front().map(Notice::Statistics)
+        };
+        left.queue_first = notice.is_some();
+        notice
+    }
+
+    /// The oldest log line that nobody has heard of.
+    pub fn next_line(&self) -> Option<Line> {
+        self.client.lines().next()
     }
 
     /// Waits until something comes and takes it; `Nothing` at the deadline, and when `wake` is woken from
@@ -368,7 +395,7 @@ impl Consumer {
                 }
             }
             Kind::Statistics if self.wants(Wants::STATISTICS) => {
-                left.notice = Some(Notice::Statistics(event.statistics()));
+                left.statistics.push_back(event.statistics());
             }
             Kind::Token => left.notice = Some(Notice::Token(event.token_config())),
             Kind::Message | Kind::Delivery | Kind::Statistics | Kind::Other => {}

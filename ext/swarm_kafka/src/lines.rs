@@ -47,6 +47,16 @@ impl Lines {
         }
     }
 
+    /// True when there are some.
+    pub fn any(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) && !self.lines().is_empty()
+    }
+
+    /// Takes the oldest.
+    pub fn next(&self) -> Option<Line> {
+        self.lines().pop_front()
+    }
+
     /// Takes what there is.
     pub fn take(&self) -> Vec<Line> {
         if self.wanted.load(Ordering::Relaxed) { self.lines().drain(..).collect() } else { Vec::new() }
@@ -69,8 +79,10 @@ mod tests {
         for number in 0..MOST + 2 {
             lines.push(|| line(number));
         }
+        assert_eq!((lines.any(), lines.next()), (true, Some(line(2))));
         let taken = lines.take();
-        assert_eq!((taken.len(), &taken[0], &taken[MOST - 1]), (MOST, &line(2), &line(MOST + 1)));
+        assert_eq!((taken.len(), &taken[0], &taken[MOST - 2]), (MOST - 1, &line(3), &line(MOST + 1)));
         assert!(lines.take().is_empty());
+        assert_eq!((lines.any(), lines.next()), (false, None));
     }
 }

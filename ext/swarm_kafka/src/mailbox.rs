@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,10 @@ pub struct Mailbox {
     wants: AtomicU8,
     ended: AtomicBool,
     lines: Arc<Lines>,
+    /// Answers that have come and that nobody was told of, or is being told of just now.
+    untold: AtomicUsize,
+    /// How many of those [`Mailbox::take`] has given last.
+    being_told: AtomicUsize,
 }
 
 impl Mailbox {
@@ -74,6 +78,8 @@ impl Mailbox {
             wants: AtomicU8::new(0),
             ended: AtomicBool::new(false),
             lines: Arc::default(),
+            untold: AtomicUsize::new(0),
+            being_told: AtomicUsize::new(0),
         })
     }
 
@@ -107,6 +113,9 @@ impl Mailbox {
     }
 
     pub(crate) fn put(&self, news: News) {
+        if let News::Answered(answered) = &news {
+            self.untold.fetch_add(answered.len(), Ordering::Relaxed);
+        }
         let mut list = self.news();
         match (list.back_mut(), news) {
             // Who is slow gets more at a time.
@@ -133,12 +142,22 @@ impl Mailbox {
         self.filled.wake();
     }
 
-    /// The next news; waits for it until `wake` is woken from elsewhere. `Err` when nothing more comes.
+    /// Messages that have their answer, of which nobody has been told to the end.
+    pub fn untold(&self) -> usize {
+        self.untold.load(Ordering::Relaxed)
+    }
+
+    /// The next news; waits for it until `wake` is woken from elsewhere. `Err` when nothing more comes. One thread takes,
+    /// and comes again when it has told what it got.
     pub fn take(&self, wake: &Wake) -> Result<Option<News>, Ended> {
+        self.untold.fetch_sub(self.being_told.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         loop {
             self.filled.clear();
             let ended = self.ended.load(Ordering::Acquire);
             if let Some(news) = self.news().pop_front() {
+                if let News::Answered(answered) = &news {
+                    self.being_told.store(answered.len(), Ordering::Relaxed);
+                }
                 return Ok(Some(news));
             }
             let lines = self.lines.take();
@@ -177,14 +196,16 @@ mod tests {
         mailbox.put(News::Statistics("{}".into()));
         mailbox.put(answered(1));
         mailbox.end();
-        let mut told = Vec::new();
+        let mut told = vec![(0, mailbox.untold())];
         while let Ok(news) = mailbox.take(&wake) {
-            told.push(match news {
+            let count = match news {
                 Some(News::Answered(some)) => some.len(),
                 _ => 0,
-            });
+            };
+            told.push((count, mailbox.untold()));
         }
-        assert_eq!(told, [5, 0, 1]);
+        assert_eq!(told, [(0, 6), (5, 6), (0, 1), (1, 1)]);
+        assert_eq!(mailbox.untold(), 0);
     }
 
     #[test]

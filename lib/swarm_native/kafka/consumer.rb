@@ -111,7 +111,8 @@ module SwarmNative
 
       # Takes the messages that are there; waits, without the GVL, only when there is none.
       #
-      # Blocks given to {Listeners#on_assigned} and the like run here, on the calling thread.
+      # Blocks given to {Listeners#on_assigned} and the like run here, on the calling thread. When the time is over after
+      # one of them, the next poll goes on with what is left to tell.
       #
       # @param max [Integer] the most messages
       # @param timeout [Float, nil] how many seconds to wait for the first one; nil waits without end
@@ -164,7 +165,8 @@ module SwarmNative
       end
 
       # Leaves the group, so that others take over at once, and ends the handle. Stored offsets are committed first,
-      # where `enable.auto.commit` is on. Only the first call does. Blocks given to {Listeners#on_revoked} run here.
+      # where `enable.auto.commit` is on. Only the first call does. Blocks given to {Listeners#on_revoked} run here, for
+      # as long as they take; what comes after them keeps to the time.
       #
       # @param timeout [Float] seconds
       # @return [Boolean] true when the group was left in time, or when it was closed already
@@ -182,13 +184,19 @@ module SwarmNative
       private
 
       def poll_until(max, max_bytes, timeout)
-        deadline = timeout && (now + timeout)
+        started = now
+        rest = timeout
         loop do
-          found = poll_or_rejoin(max, max_bytes, timeout)
+          found = poll_or_rejoin(max, max_bytes, rest)
           return found if found.is_a?(Batch)
 
           hear(found) if found
-          timeout = [deadline - now, 0].max if deadline
+          next unless timeout
+
+          passed = now - started
+          return native_nothing if passed >= timeout && passed >= HEARING
+
+          rest = [timeout - passed, 0].max
         end
       end
 

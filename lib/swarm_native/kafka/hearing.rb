@@ -8,16 +8,20 @@ module SwarmNative
     # them starts and {Producer#close} ends, once all is told. There is one block of each kind; a later one takes the
     # place of the earlier.
     #
+    # No wait of the producer's waits for them, but for {Producer#close}, and that no longer than its own time (or a
+    # second, where that is more). What they have not heard of by then they hear of later, as long as the process lives.
+    #
     # What a block raises goes to {SwarmNative.logger}. A producer that is listened to lives until it is closed.
     module Hearing
       include Tokens
 
       WANTS = { delivered: 1, error: 2, statistics: 8, log: 16 }.freeze
-      # Seconds that a close waits for blocks that have still to run.
-      LAST_WORDS = 30.0
+      # Seconds that a close waits for blocks that have still to run, where its own time is over before.
+      LAST_WORDS = 1.0
       private_constant :WANTS, :LAST_WORDS
 
-      # Messages have their answers. Who is slow gets more of them at a time; they wait without a bound.
+      # Messages have their answers. Who is slow gets more of them at a time; they wait without a bound, and
+      # {Producer#untold} says how many there are.
       #
       # @example
       #   producer.on_delivered { |deliveries| failed.concat(deliveries.select(&:error)) }
@@ -89,9 +93,13 @@ module SwarmNative
       end
 
       # Nothing more comes; waits until all is told, unless it is the thread that tells.
-      def end_hearing
+      def end_hearing(deadline)
         native_end_hearing
-        @hearing.join(LAST_WORDS) if @hearing && @hearing != Thread.current
+        return if @hearing.nil? || @hearing == Thread.current
+        return if @hearing.join(deadline && [deadline - Process.clock_gettime(Process::CLOCK_MONOTONIC), LAST_WORDS].max)
+
+        SwarmNative.logger&.warn("#{inspect} is closed while a block that it calls still runs. #{untold} deliveries have " \
+                                 "still to be told to on_delivered")
       end
     end
   end

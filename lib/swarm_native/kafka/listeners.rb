@@ -12,7 +12,10 @@ module SwarmNative
       include Tokens
 
       WANTS = { assigned: 1, revoked: 1, lost: 1, error: 2, end: 4, statistics: 8, log: 16 }.freeze
-      private_constant :WANTS
+      # Seconds that a poll which does not wait has for listeners: what they hear quickly does not keep a message from it.
+      # Lines of the log are heard so long before it is the turn of messages again.
+      HEARING = 0.005
+      private_constant :WANTS, :HEARING
 
       # Partitions have come.
       # @yieldparam partitions [Hash{String => Array<Integer>}] with the eager protocol all that this member has, with
@@ -96,9 +99,17 @@ module SwarmNative
         when :assigned, :revoked then rebalance(@listeners[kind], about)
         when :lost then rebalance(@listeners[:lost] || @listeners[:revoked], about)
         when :statistics then @listeners[kind].call(JSON.parse(about[0]))
-        when :log then about[0].each { |line| @listeners[kind].call(*line) }
+        when :log then hear_lines(@listeners[kind])
         when :token then fetch_token(about[0])
         else @listeners[kind]&.call(*about)
+        end
+      end
+
+      def hear_lines(block)
+        enough = now + HEARING
+        while (line = native_line)
+          block.call(*line)
+          break if now >= enough
         end
       end
 

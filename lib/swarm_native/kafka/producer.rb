@@ -20,6 +20,9 @@ module SwarmNative
     #   @return [Boolean]
     # @!method queue_size
     #   @return [Integer] messages that have no answer yet
+    # @!method untold
+    #   @return [Integer] messages that have their answer, of which {Hearing#on_delivered} has not heard to the end; also
+    #     after {#close}
     # @!method name
     #   @return [String] librdkafka's name of it
     class Producer
@@ -79,7 +82,8 @@ module SwarmNative
         retry
       end
 
-      # Sends what is queued without waiting for `linger.ms`, and waits for the answers.
+      # Sends what is queued without waiting for `linger.ms`, and waits for the answers; not for the blocks of
+      # {Hearing#on_delivered} that they are told to.
       #
       # @param timeout [Float, nil] seconds; nil is no limit
       # @return [Boolean] true: every message has its answer; false: the time was over
@@ -97,12 +101,16 @@ module SwarmNative
 
       # Flushes within the time, gives up the rest, and ends the handle. Only the first call does.
       #
-      # @param timeout [Float, nil] seconds for the flush; nil is no limit
+      # Then it waits until the blocks of {Hearing} have heard of everything, in what is left of the time, or within a
+      # second. Where that is not enough it says so to {SwarmNative.logger}; they hear of the rest later.
+      #
+      # @param timeout [Float, nil] seconds; nil is no limit
       # @return [Hash{String => Integer}] the topics of messages that were not delivered, with their number; empty when
       #   all were, and when it was closed already
       def close(timeout = 30.0)
+        deadline = timeout && (Process.clock_gettime(Process::CLOCK_MONOTONIC) + timeout)
         lost = Kafka.wait { native_close(timeout) } || {}
-        end_hearing
+        end_hearing(deadline)
         lost
       end
 

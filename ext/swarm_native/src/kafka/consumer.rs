@@ -65,7 +65,12 @@ impl Consumer {
             }
             check_interrupts(ruby)?;
         }
-        // A trap handler, or another thread, may have closed it meanwhile.
+        Self::nothing(ruby, this)
+    }
+
+    /// What a poll gives when its time is over.
+    fn nothing(ruby: &Ruby, this: &Self) -> Result<Value, Error> {
+        // A trap handler, a listener or another thread may have closed it meanwhile.
         drop(this.enter(ruby)?);
         Ok(ruby.obj_wrap(Batch::new(ruby, batch::Batch::default())).as_value())
     }
@@ -103,6 +108,11 @@ impl Consumer {
     fn listen(ruby: &Ruby, this: &Self, wants: u8) -> Result<(), Error> {
         this.handle.enter(ruby)?.listen(Wants(wants));
         Ok(())
+    }
+
+    fn line(ruby: &Ruby, this: &Self) -> Result<Option<RArray>, Error> {
+        let line = this.enter(ruby)?.next_line();
+        line.map(|line| convert::line(ruby, line)).transpose()
     }
 
     /// nil: the group is left; false: not in time; an Array: a listener has to hear of this first.
@@ -373,10 +383,7 @@ fn notice_of(ruby: &Ruby, notice: Notice) -> Result<RArray, Error> {
             array.push(ruby.to_symbol("statistics"))?;
             array.push(json)?;
         }
-        Notice::Lines(lines) => {
-            array.push(ruby.to_symbol("log"))?;
-            array.push(convert::lines(ruby, lines)?)?;
-        }
+        Notice::Lines => array.push(ruby.to_symbol("log"))?,
         Notice::Token(config) => {
             array.push(ruby.to_symbol("token"))?;
             array.push(config)?;
@@ -456,6 +463,7 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     crate::wrapped::look_up::<Consumer>(ruby);
     class.define_singleton_method("native_open", method!(open, 3))?;
     class.define_private_method("native_poll", method!(Consumer::poll, 3))?;
+    class.define_private_method("native_nothing", method!(Consumer::nothing, 0))?;
     class.define_private_method("native_renew", method!(Consumer::renew, 3))?;
     class.define_private_method("native_wakeup", method!(Consumer::wakeup, 0))?;
     class.define_private_method("native_woken?", method!(Consumer::is_woken, 0))?;
@@ -463,6 +471,7 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     class.define_private_method("native_io", method!(Consumer::io, 0))?;
     class.define_private_method("native_rearm", method!(Consumer::rearm, 0))?;
     class.define_private_method("native_listen", method!(Consumer::listen, 1))?;
+    class.define_private_method("native_line", method!(Consumer::line, 0))?;
     class.define_private_method("native_leave", method!(Consumer::leave, 1))?;
     class.define_private_method("native_set_token", method!(Consumer::set_token, 4))?;
     class.define_private_method("native_refuse_token", method!(Consumer::refuse_token, 1))?;

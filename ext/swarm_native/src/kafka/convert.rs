@@ -49,21 +49,26 @@ pub fn duration(ruby: &Ruby, seconds: f64) -> Result<Duration, Error> {
         .map_err(|_| crate::error::argument(ruby, format!("a timeout is a number of seconds from 0 on, not {seconds}")))
 }
 
-/// Log lines, each as severity (a Logger's method), facility and text.
+/// Log lines.
 pub fn lines(ruby: &Ruby, lines: Vec<Line>) -> Result<RArray, Error> {
     let array = ruby.ary_new_capa(lines.len());
-    for Line { level, facility, text } in lines {
-        let severity = match level {
-            0..=3 => "error",
-            4 => "warn",
-            5 | 6 => "info",
-            _ => "debug",
-        };
-        let line = ruby.ary_new_capa(3);
-        line.push(ruby.to_symbol(severity))?;
-        line.push(facility)?;
-        line.push(text)?;
-        array.push(line)?;
+    for each in lines {
+        array.push(line(ruby, each)?)?;
     }
+    Ok(array)
+}
+
+/// A log line as severity (a Logger's method), facility and text.
+pub fn line(ruby: &Ruby, line: Line) -> Result<RArray, Error> {
+    let severity = match line.level {
+        0..=3 => "error",
+        4 => "warn",
+        5 | 6 => "info",
+        _ => "debug",
+    };
+    let array = ruby.ary_new_capa(3);
+    array.push(ruby.to_symbol(severity))?;
+    array.push(line.facility)?;
+    array.push(line.text)?;
     Ok(array)
 }

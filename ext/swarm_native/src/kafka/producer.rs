@@ -176,6 +176,11 @@ impl Producer {
         }
     }
 
+    fn untold(ruby: &Ruby, this: &Self) -> Result<usize, Error> {
+        this.handle.check_here(ruby)?;
+        Ok(this.mailbox.untold())
+    }
+
     fn end_hearing(&self) {
         self.mailbox.end();
     }
@@ -373,6 +378,7 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     super::transactions::init(class)?;
     class.define_method("closed?", method!(Producer::is_closed, 0))?;
     class.define_method("queue_size", method!(Producer::queue_size, 0))?;
+    class.define_method("untold", method!(Producer::untold, 0))?;
     class.define_method("name", method!(Producer::name, 0))
 }
 
