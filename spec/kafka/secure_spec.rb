@@ -107,6 +107,20 @@ RSpec.describe "SwarmNative::Kafka on a Kafka that asks who is there" do
     end
   end
 
+  refusals.each do |what, (wrong, name, text)|
+    it "tells an administrator that #{what} so by the error of each call, long before its time is over" do
+      admin = keep(SwarmNative::Kafka::Admin.new(wrong.call(kafka)))
+      started = now
+      [-> { admin.topics(timeout: 120) }, -> { admin.create_topic(topic, timeout: 120) }, -> { admin.cluster(timeout: 0.5) }]
+        .each do |call|
+        expect(&call).to raise_error(SwarmNative::Kafka::Error) { |error|
+          expect([error.name, error.message, error.retriable?, error.fatal?]).to match [name, text, false, false]
+        }
+      end
+      expect(now - started).to be < 60
+    end
+  end
+
   describe "rights" do
     # Somebody else's alone from now on.
     def restrict(resource, name)

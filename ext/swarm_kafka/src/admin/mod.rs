@@ -10,6 +10,7 @@ mod groups;
 mod offsets;
 mod sys;
 mod topics;
+mod trouble;
 
 pub use acls::Acl;
 pub use configs::{Change, Resource};
@@ -27,6 +28,7 @@ use crate::error::{KafkaError, code, text};
 use crate::offsets::milliseconds;
 use crate::partitions::Partition;
 use crate::queue::{Event, Queue};
+use trouble::Trouble;
 
 /// What a broker has answered, as data.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +59,8 @@ impl From<String> for Answer {
 
 /// An administrator's client.
 pub struct Admin {
+    // Its queue goes before the client.
+    trouble: Trouble,
     pub(crate) client: Client,
     closing: AtomicBool,
 }
@@ -69,7 +73,10 @@ const LOOK_AROUND_MS: c_int = 50;
 impl Admin {
     /// Makes one.
     pub fn new(config: Config, lease: Lease) -> Result<Self, OpenError> {
-        Ok(Self { client: Client::new(Role::Producer, config, 0, lease)?, closing: AtomicBool::new(false) })
+        let client = Client::new(Role::Producer, config, crate::sys::RD_KAFKA_EVENT_ERROR, lease)?;
+        let trouble = Trouble::new(&client)
+            .map_err(|errno| OpenError::Refused(format!("no descriptor for the client's queue: {errno}")))?;
+        Ok(Self { trouble, client, closing: AtomicBool::new(false) })
     }
 
     /// librdkafka's name of it.
@@ -87,6 +94,7 @@ impl Admin {
         // SAFETY: the client lives; the queue is ours and goes before the client.
         let queue = unsafe { Queue::own(crate::sys::rd_kafka_queue_new(self.client.as_ptr())) }
             .map_err(|errno| KafkaError::with(code::TRANSPORT, format!("no descriptor for an answer: {errno}")))?;
+        let began = self.trouble.begin();
         start(&self.client, options, &queue);
         let late = || KafkaError::with(code::TIMED_OUT, "the cluster has not answered in time");
         let until = Instant::now() + options.timeout + GRACE;
@@ -94,14 +102,24 @@ impl Admin {
             if let Some(event) = queue.next_within(LOOK_AROUND_MS) {
                 break event;
             }
-            if self.closing.load(Ordering::Acquire) {
-                return Err(KafkaError::of(code::DESTROY));
-            }
+            self.check_to_go_on(began)?;
             if Instant::now() > until {
-                return Err(late());
+                return Err(self.trouble.explain(&self.client, late()));
             }
         };
-        if event.code() == code::NO_ERROR { Ok(event) } else { Err(event.error()) }
+        if event.code() != code::NO_ERROR {
+            return Err(self.trouble.explain(&self.client, event.error()));
+        }
+        self.trouble.is_over();
+        Ok(event)
+    }
+
+    /// Whether a call that began then should wait any longer.
+    fn check_to_go_on(&self, began: Instant) -> Result<(), KafkaError> {
+        if self.closing.load(Ordering::Acquire) {
+            return Err(KafkaError::of(code::DESTROY));
+        }
+        self.trouble.ends(&self.client, began).map_or(Ok(()), Err)
     }
 
     /// Sends a request that consists of objects, and reads an array off its answer.

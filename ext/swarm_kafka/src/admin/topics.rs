@@ -1,12 +1,15 @@
 //! Topics and the cluster that has them.
 
 use std::ffi::{CStr, c_char};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Admin, Answer, Objects, Options, c_string, done_or, make, parts, sys, text_of};
-use crate::error::{KafkaError, text};
+use crate::error::{KafkaError, code, text};
 use crate::offsets::milliseconds;
 use crate::partitions::Partitions;
+
+/// librdkafka's call for metadata ends by nothing but its own time, so it gets little as long as there is no broker.
+const WITHOUT_BROKER: Duration = Duration::from_millis(200);
 
 /// A topic to be.
 #[derive(Clone, Debug)]
@@ -162,17 +165,29 @@ impl Admin {
 
     /// Names of all topics, with the number of their partitions.
     pub fn topics(&self, timeout: Duration) -> Result<Answer, KafkaError> {
-        let mut metadata = std::ptr::null();
-        // SAFETY: the client lives, no single topic is asked for, and the metadata that comes out is ours.
-        KafkaError::check(unsafe {
-            crate::sys::rd_kafka_metadata(
-                self.client.as_ptr(),
-                1,
-                std::ptr::null_mut(),
-                &mut metadata,
-                milliseconds(timeout),
-            )
-        })?;
+        let (began, mut slice) = (self.trouble.begin(), WITHOUT_BROKER);
+        let metadata = loop {
+            let rest = (began + timeout).saturating_duration_since(Instant::now());
+            let mut metadata = std::ptr::null();
+            // SAFETY: the client lives, no single topic is asked for, and the metadata that comes out is ours.
+            let code = unsafe {
+                crate::sys::rd_kafka_metadata(
+                    self.client.as_ptr(),
+                    1,
+                    std::ptr::null_mut(),
+                    &mut metadata,
+                    milliseconds(rest.min(slice)),
+                )
+            };
+            match code {
+                code::NO_ERROR => break metadata,
+                code::TRANSPORT if rest > slice => self.check_to_go_on(began)?,
+                // A broker is there, and needs more time.
+                code::TIMED_OUT if rest > slice => slice = Duration::MAX,
+                code => return Err(self.trouble.explain(&self.client, KafkaError::of(code))),
+            }
+        };
+        self.trouble.is_over();
         // SAFETY: the metadata lives until it is destroyed below; `topics` has `topic_cnt` elements, of which the names
         // are copied.
         let items = unsafe {

@@ -43,9 +43,10 @@ pub fn is_over(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
-/// A number of seconds from 0 on.
+/// A number of seconds from 0 on; never more than librdkafka can wait.
 pub fn duration(ruby: &Ruby, seconds: f64) -> Result<Duration, Error> {
     Duration::try_from_secs_f64(seconds)
+        .map(|duration| duration.min(Duration::from_millis(i32::MAX as u64)))
         .map_err(|_| crate::error::argument(ruby, format!("a timeout is a number of seconds from 0 on, not {seconds}")))
 }
 
