@@ -31,6 +31,34 @@ RSpec.describe "SwarmNative::Kafka::Consumer", :kafka do
       expect(batch.map { |message| [message.payload, message.offset] }).to eq [["c", 2]]
     end
 
+    it "makes one object for a message that is there already, where it is polled alone" do
+      consumer = open_consumer(topic_with(*Array.new(100) { |i| i.to_s }))
+      take(consumer, 1)
+      made = Array.new(99) do |i|
+        before = GC.stat(:total_allocated_objects)
+        message = consumer.poll(30)
+        made = GC.stat(:total_allocated_objects) - before
+        expect([message.offset, message.payload]).to eq [i + 1, (i + 1).to_s]
+        made
+      end
+      # Where it had to wait, or another thread has worked, there were others.
+      expect(made.tally.max_by(&:last).first).to eq 1
+      expect(consumer.poll(0)).to be_nil
+      expect { consumer.poll(-1) }.to raise_error(ArgumentError, /-1/)
+    end
+
+    it "tells Ruby how much memory a message takes" do
+      consumer = open_consumer(topic_with(*Array.new(3) { "x" * 900_000 }))
+      GC.start
+      GC.disable
+      before = GC.stat(:malloc_increase_bytes)
+      messages = Array.new(2) { consumer.poll(30) } + take(consumer, 1)
+      expect(GC.stat(:malloc_increase_bytes) - before).to be >= 2_700_000
+      expect(messages.map(&:payload_size)).to eq [900_000] * 3
+    ensure
+      GC.enable
+    end
+
     it "takes no further message once the batch has max_bytes" do
       consumer = open_consumer(topic_with("a" * 100, "b" * 100, "c" * 100))
       first = nil

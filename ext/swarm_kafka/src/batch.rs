@@ -3,6 +3,7 @@
 //! librdkafka's own message is freed as soon as it is copied: one that lived on would hold up the consumer's close
 //! until somebody dropped it. A hundred bytes are copied in less time than a second allocation takes.
 
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use crate::sys;
@@ -31,6 +32,26 @@ pub struct Batch {
     topics: Vec<Arc<str>>,
     /// librdkafka's handle of each topic, to find the name without comparing it.
     handles: Vec<usize>,
+}
+
+/// Names of topics that were met lately, so that not each batch makes its own.
+#[derive(Default)]
+pub(crate) struct Names(Vec<Arc<str>>);
+
+impl Names {
+    const MOST: usize = 16;
+
+    fn find(&mut self, name: &CStr) -> Arc<str> {
+        if let Some(known) = self.0.iter().find(|known| known.as_bytes() == name.to_bytes()) {
+            return Arc::clone(known);
+        }
+        if self.0.len() == Self::MOST {
+            self.0.clear();
+        }
+        let name: Arc<str> = name.to_string_lossy().into();
+        self.0.push(Arc::clone(&name));
+        name
+    }
 }
 
 /// One message of a batch.
@@ -130,8 +151,9 @@ impl Batch {
     }
 
     /// Copies a message.
-    pub(crate) fn push(&mut self, message: &sys::rd_kafka_message_t) {
-        let topic = self.topic_of(message.rkt);
+    pub(crate) fn push(&mut self, message: &sys::rd_kafka_message_t, names: &mut Names) {
+        let topic = self.topic_of(message.rkt, names);
+        self.bytes.reserve(message.key_len + message.len);
         // SAFETY: librdkafka keeps key and payload alive as long as the message that is borrowed here.
         let (key, payload) =
             unsafe { (self.copy(message.key.cast(), message.key_len), self.copy(message.payload.cast(), message.len)) };
@@ -155,13 +177,13 @@ impl Batch {
         });
     }
 
-    fn topic_of(&mut self, handle: *mut sys::rd_kafka_topic_t) -> u32 {
+    fn topic_of(&mut self, handle: *mut sys::rd_kafka_topic_t, names: &mut Names) -> u32 {
         let known = self.handles.iter().position(|known| *known == handle as usize);
         let index = known.unwrap_or_else(|| {
-            // SAFETY: the message that is being copied holds a reference to its topic.
-            let name = unsafe { crate::error::text(sys::rd_kafka_topic_name(handle)) };
+            // SAFETY: the message that is being copied holds a reference to its topic, which has a name.
+            let name = names.find(unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(handle)) });
             self.handles.push(handle as usize);
-            self.topics.push(name.into());
+            self.topics.push(name);
             self.topics.len() - 1
         });
         u32::try_from(index).expect("a batch has far fewer topics")
@@ -195,7 +217,7 @@ impl Batch {
                 if sys::rd_kafka_header_get_all(headers, count as usize, &mut name, &mut value, &mut size) != 0 {
                     return count;
                 }
-                std::ffi::CStr::from_ptr(name).to_bytes()
+                CStr::from_ptr(name).to_bytes()
             };
             self.length(name.len());
             self.bytes.extend_from_slice(name);
@@ -351,6 +373,19 @@ mod tests {
         assert_eq!(sizes.iter().sum::<usize>(), whole.content_size());
         assert_eq!(sizes[1], whole.content_between(1, 2));
         assert_eq!(parts[0].content_between(0, 3), sizes[0]);
+    }
+
+    #[test]
+    fn a_topics_name_is_kept_once_and_not_for_ever() {
+        let mut names = Names::default();
+        let first = names.find(c"a");
+        assert!(Arc::ptr_eq(&first, &names.find(c"a")));
+        for number in 0..Names::MOST {
+            let name = std::ffi::CString::new(number.to_string()).unwrap();
+            assert_eq!(*names.find(&name), *number.to_string());
+        }
+        assert!(!Arc::ptr_eq(&first, &names.find(c"a")));
+        assert!(names.0.len() <= Names::MOST);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use swarm_core::fork_gate::Lease;
 use swarm_core::os::wake::Wake;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Names};
 use crate::client::{Client, Role, Token};
 use crate::config::{Config, ConfigError, OpenError};
 use crate::error::{KafkaError, code, text};
@@ -122,6 +122,7 @@ struct Left {
     statistics: VecDeque<String>,
     /// What was handed out last was not in the order of the queue: it is the queue's turn.
     queue_first: bool,
+    names: Names,
     /// What the last batch held, for the size of the next.
     messages: usize,
     bytes: usize,
@@ -285,6 +286,29 @@ impl Consumer {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The next message, where it is there already and nothing is to be dealt with before it. Whatever else there is is
+    /// left to [`Consumer::poll_now`].
+    pub fn next_message(&self) -> Option<Batch> {
+        let answered = self.acknowledge();
+        let mut left = self.left();
+        if let Err(failed) = answered {
+            left.failed = Some(failed);
+        }
+        let beside = !left.queue_first && (self.client.lines().any() || !left.statistics.is_empty());
+        if beside || left.failed.is_some() || left.notice.is_some() || left.rebalance.is_some() {
+            return None;
+        }
+        let event = self.queue.next()?;
+        if event.kind() != Kind::Message {
+            self.look_at(&event, &mut left);
+            return None;
+        }
+        left.queue_first = false;
+        let mut batch = Batch::with_capacity(1, 0);
+        left.failed = copy(event, &mut batch, &mut left.names).err();
+        (!batch.is_empty()).then_some(batch)
+    }
+
     /// Takes what is there, for at most a few milliseconds, and never waits.
     pub fn poll_now(&self, limits: Limits) -> Polled {
         // Who polls on has dealt with what a listener was told.
@@ -322,7 +346,7 @@ impl Consumer {
                 let batch = batch.get_or_insert_with(|| {
                     Batch::with_capacity(left.messages.min(limits.messages), left.bytes.min(limits.bytes))
                 });
-                left.failed = copy(event, batch).err();
+                left.failed = copy(event, batch, &mut left.names).err();
                 if batch.len() >= limits.messages
                     || batch.content_size() >= limits.bytes
                     || (batch.len() % 64 == 63 && Instant::now() > until)
@@ -521,11 +545,11 @@ impl Consumer {
 }
 
 /// Copies the message of an event, and frees librdkafka's own.
-fn copy(mut event: Event, batch: &mut Batch) -> Result<(), KafkaError> {
+fn copy(mut event: Event, batch: &mut Batch, names: &mut Names) -> Result<(), KafkaError> {
     while let Some(message) = event.next_message() {
         // SAFETY: the message is live.
         match unsafe { sys::message_error(message) } {
-            code::NO_ERROR => batch.push(message),
+            code::NO_ERROR => batch.push(message, names),
             code => return Err(KafkaError::of(code)),
         }
     }

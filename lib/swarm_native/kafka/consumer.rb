@@ -130,7 +130,8 @@ module SwarmNative
       # @return [Message, nil]
       # @raise (see #poll_batch)
       def poll(timeout = 1.0)
-        poll_until(1, 64 * 1024 * 1024, timeout)[0]
+        # A message that is there takes no clock and no batch.
+        native_next(timeout) || poll_until(1, 64 * 1024 * 1024, timeout)[0]
       end
 
       # Has the poll that waits return at once with an empty batch, or else the next one that would wait. From any thread

@@ -1,6 +1,6 @@
 //! `Kafka::Batch`: the messages of one poll.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use magnus::{
@@ -11,39 +11,61 @@ use swarm_kafka::batch;
 use super::convert;
 use super::message::Message;
 
-/// It holds the buffer and no Ruby object. Ruby knows its size, so that garbage is collected in time.
-#[derive(TypedData)]
-#[magnus(class = "SwarmNative::Kafka::Batch", size)]
-pub struct Batch {
-    batch: Arc<batch::Batch>,
-    /// The messages of the buffer that belong to it.
-    part: Range<usize>,
+/// A buffer that Ruby's objects share. Ruby knows its size as long as one of them has it, so that garbage is collected in
+/// time.
+pub struct Buffer {
+    batch: batch::Batch,
     told: isize,
 }
 
-impl DataTypeFunctions for Batch {
-    fn free(self: Box<Self>) {
+impl Buffer {
+    /// Tells Ruby of the memory.
+    pub fn new(ruby: &Ruby, batch: batch::Batch) -> Arc<Self> {
+        let told = if batch.is_empty() { 0 } else { isize::try_from(batch.memory_size()).unwrap_or(0) };
+        if told != 0 {
+            ruby.gc_adjust_memory_usage(told);
+        }
+        Arc::new(Self { batch, told })
+    }
+}
+
+impl Deref for Buffer {
+    type Target = batch::Batch;
+
+    fn deref(&self) -> &batch::Batch {
+        &self.batch
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
         if self.told != 0 {
-            // SAFETY: Ruby frees objects with the GVL held; the class does not ask to be freed in the middle of a
-            // sweep, so its functions may be called.
+            // SAFETY: only Ruby's objects have it, and Ruby frees them with the GVL held. In the middle of a sweep this
+            // is what xfree does there: it takes a number off a counter, makes no object and begins no collection.
             unsafe { rb_sys::rb_gc_adjust_memory_usage(-self.told as _) };
         }
     }
+}
 
+/// It holds the buffer and no Ruby object.
+#[derive(TypedData)]
+#[magnus(class = "SwarmNative::Kafka::Batch", free_immediately, size)]
+pub struct Batch {
+    batch: Arc<Buffer>,
+    /// The messages of the buffer that belong to it.
+    part: Range<usize>,
+}
+
+impl DataTypeFunctions for Batch {
     fn size(&self) -> usize {
         self.batch.memory_size()
     }
 }
 
 impl Batch {
-    /// Tells Ruby of the memory.
+    /// Of all messages.
     pub fn new(ruby: &Ruby, batch: batch::Batch) -> Self {
-        let told = if batch.is_empty() { 0 } else { isize::try_from(batch.memory_size()).unwrap_or(0) };
-        if told != 0 {
-            ruby.gc_adjust_memory_usage(told);
-        }
-        let part = 0..batch.len();
-        Self { batch: Arc::new(batch), part, told }
+        Self { part: 0..batch.len(), batch: Buffer::new(ruby, batch) }
     }
 
     fn size_of(&self) -> usize {
@@ -79,8 +101,7 @@ impl Batch {
     fn slice(&self, start: usize, size: usize) -> Self {
         let start = self.part.start.saturating_add(start).min(self.part.end);
         let end = start.saturating_add(size).min(self.part.end);
-        // Ruby has been told of the memory.
-        Self { batch: Arc::clone(&self.batch), part: start..end, told: 0 }
+        Self { batch: Arc::clone(&self.batch), part: start..end }
     }
 
     fn payloads(ruby: &Ruby, this: &Self) -> Result<RArray, Error> {

@@ -18,7 +18,7 @@ use swarm_kafka::error::{KafkaError, code};
 use swarm_kafka::offsets::CommitId;
 use swarm_kafka::partitions::{Partition, Partitions};
 
-use super::batch::Batch;
+use super::batch::{Batch, Buffer};
 use super::convert;
 use super::error;
 use super::handle::{Handle, new_wake, wait_for_end};
@@ -47,6 +47,9 @@ impl Consumer {
         if let Some(found) = this.take(ruby, polled)? {
             return Ok(found);
         }
+        if convert::is_over(deadline) {
+            return Self::nothing(ruby, this);
+        }
         let wake = new_wake(ruby)?;
         while !convert::is_over(deadline) {
             wake.clear();
@@ -66,6 +69,13 @@ impl Consumer {
             check_interrupts(ruby)?;
         }
         Self::nothing(ruby, this)
+    }
+
+    /// A Message that is there already; nil where there is none, or something has to be dealt with before it.
+    fn next(ruby: &Ruby, this: &Self, timeout: Option<f64>) -> Result<Option<Message>, Error> {
+        convert::check_timeout(ruby, timeout)?;
+        let batch = this.enter(ruby)?.next_message();
+        Ok(batch.map(|batch| Message::new(&Buffer::new(ruby, batch), 0)))
     }
 
     /// What a poll gives when its time is over.
@@ -463,6 +473,7 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     crate::wrapped::look_up::<Consumer>(ruby);
     class.define_singleton_method("native_open", method!(open, 3))?;
     class.define_private_method("native_poll", method!(Consumer::poll, 3))?;
+    class.define_private_method("native_next", method!(Consumer::next, 1))?;
     class.define_private_method("native_nothing", method!(Consumer::nothing, 0))?;
     class.define_private_method("native_renew", method!(Consumer::renew, 3))?;
     class.define_private_method("native_wakeup", method!(Consumer::wakeup, 0))?;

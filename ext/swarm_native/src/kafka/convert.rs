@@ -25,15 +25,21 @@ pub fn name(ruby: &Ruby, bytes: &[u8]) -> RString {
     }
 }
 
-/// The moment in `seconds` from now; `None` stays none.
-pub fn deadline(ruby: &Ruby, seconds: Option<f64>) -> Result<Option<Instant>, Error> {
-    let Some(seconds) = seconds else { return Ok(None) };
-    if seconds.is_nan() || seconds < 0.0 {
-        return Err(crate::error::argument(
+/// Refuses what is no timeout.
+pub fn check_timeout(ruby: &Ruby, seconds: Option<f64>) -> Result<(), Error> {
+    match seconds {
+        Some(seconds) if seconds.is_nan() || seconds < 0.0 => Err(crate::error::argument(
             ruby,
             format!("a timeout is a number of seconds from 0 on, or nil for none, not {seconds}"),
-        ));
+        )),
+        _ => Ok(()),
     }
+}
+
+/// The moment in `seconds` from now; `None` stays none.
+pub fn deadline(ruby: &Ruby, seconds: Option<f64>) -> Result<Option<Instant>, Error> {
+    check_timeout(ruby, seconds)?;
+    let Some(seconds) = seconds else { return Ok(None) };
     // One that is too long to be told from none is none.
     Ok(Duration::try_from_secs_f64(seconds).ok().and_then(|duration| Instant::now().checked_add(duration)))
 }

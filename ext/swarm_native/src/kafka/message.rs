@@ -5,18 +5,19 @@ use std::sync::Arc;
 use magnus::{Class, Error, Module, Object as _, RArray, RModule, RString, Ruby, method, value::ReprValue};
 use swarm_kafka::batch;
 
+use super::batch::Buffer;
 use super::convert;
 
 /// It keeps the batch's buffer alive, and no Ruby object.
 #[magnus::wrap(class = "SwarmNative::Kafka::Message", free_immediately, size, frozen_shareable)]
 pub struct Message {
-    batch: Arc<batch::Batch>,
+    batch: Arc<Buffer>,
     index: usize,
 }
 
 impl Message {
     /// The message at `index`, which the batch has.
-    pub fn new(batch: &Arc<batch::Batch>, index: usize) -> Self {
+    pub fn new(batch: &Arc<Buffer>, index: usize) -> Self {
         Self { batch: Arc::clone(batch), index }
     }
 
