@@ -9,7 +9,7 @@ use swarm_core::fork_gate::Lease;
 use crate::config::{Config, ConfigError, OpenError};
 use crate::error::{KafkaError, code, text};
 use crate::lines::{Line, Lines};
-use crate::pace::{Callbacks, Pace};
+use crate::pace::{self, Pace};
 use crate::sys;
 
 /// A live handle. It holds a lease of the fork gate from before librdkafka makes it until its threads have ended.
@@ -30,13 +30,6 @@ unsafe impl Sync for Client {}
 struct Opaque {
     lines: Arc<Lines>,
     pace: Pace,
-}
-
-impl Callbacks for Opaque {
-    unsafe fn pace<'a>(opaque: *mut c_void) -> &'a Pace {
-        // SAFETY: the opaque of a live handle is an Opaque that outlives it.
-        unsafe { &(*opaque.cast::<Self>()).pace }
-    }
 }
 
 /// What OAUTHBEARER identifies a client by.
@@ -87,7 +80,8 @@ impl Client {
         let rk = unsafe {
             sys::rd_kafka_conf_set_events(config.as_ptr(), events);
             sys::rd_kafka_conf_set_log_cb(config.as_ptr(), Some(log));
-            Pace::set::<Opaque>(&config);
+            sys::rd_kafka_conf_set_socket_cb(config.as_ptr(), Some(socket));
+            sys::rd_kafka_conf_set_connect_cb(config.as_ptr(), Some(pace::connect));
             sys::rd_kafka_conf_set_opaque(config.as_ptr(), (&raw const *opaque).cast_mut().cast());
             sys::rd_kafka_new(kind, config.as_ptr(), reason.as_mut_ptr(), reason.len())
         };
@@ -182,6 +176,15 @@ impl Drop for Client {
         // SAFETY: the handle is ours and nobody uses it any more. Its threads have ended when this returns.
         unsafe { sys::rd_kafka_destroy_flags(self.as_ptr(), sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE) };
     }
+}
+
+/// Makes a socket when the handle's pace allows it; -1 fails.
+unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int, opaque: *mut c_void) -> c_int {
+    std::panic::catch_unwind(|| {
+        // SAFETY: librdkafka passes the handle's opaque, an Opaque that outlives the handle.
+        unsafe { &(*opaque.cast::<Opaque>()).pace }.socket(domain, kind, protocol)
+    })
+    .unwrap_or(-1)
 }
 
 /// Hands a line of librdkafka's to `tracing`.

@@ -13,7 +13,6 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::sys;
 
 /// A thread that waits here does not serve its broker's other business, such as messages that are too old by now.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -103,18 +102,6 @@ impl Pace {
         Self { limits, gate: Mutex::default(), opened: Condvar::new() }
     }
 
-    /// Tells librdkafka to ask here.
-    ///
-    /// # Safety
-    /// The configuration's opaque, once there is a handle, is what `of` in [`Callbacks`] takes it for.
-    pub(crate) unsafe fn set<C: Callbacks>(config: &Config) {
-        // SAFETY: the configuration is ours; no panic leaves the callbacks.
-        unsafe {
-            sys::rd_kafka_conf_set_socket_cb(config.as_ptr(), Some(socket::<C>));
-            sys::rd_kafka_conf_set_connect_cb(config.as_ptr(), Some(connect));
-        }
-    }
-
     fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,6 +118,13 @@ impl Pace {
         self.opened.notify_all();
     }
 
+    /// Makes a socket as librdkafka does, a little later where that is due.
+    pub(crate) fn socket(&self, domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+        self.keep();
+        // SAFETY: no precondition.
+        unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) }
+    }
+
     fn keep(&self) {
         let wait = ATTEMPTS.get().wait(Instant::now(), self.limits);
         if wait.is_zero() {
@@ -143,25 +137,8 @@ impl Pace {
     }
 }
 
-/// What a handle's opaque points to.
-pub(crate) trait Callbacks {
-    /// # Safety
-    /// `opaque` is that of a live handle.
-    unsafe fn pace<'a>(opaque: *mut c_void) -> &'a Pace;
-}
-
-/// Makes a socket as librdkafka does, a little later where that is due.
-unsafe extern "C" fn socket<C: Callbacks>(domain: c_int, kind: c_int, protocol: c_int, opaque: *mut c_void) -> c_int {
-    let _ = std::panic::catch_unwind(|| {
-        // SAFETY: librdkafka passes the handle's opaque.
-        unsafe { C::pace(opaque) }.keep();
-    });
-    // SAFETY: no precondition.
-    unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) }
-}
-
 /// Connects as librdkafka does, and notes to where. It holds the broker's lock meanwhile, so this does not wait.
-unsafe extern "C" fn connect(
+pub(crate) unsafe extern "C" fn connect(
     socket: c_int,
     address: *const libc::sockaddr,
     size: c_int,
