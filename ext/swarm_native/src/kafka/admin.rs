@@ -10,8 +10,8 @@ use swarm_kafka::admin::{self, Acl, Answer, Change, NewTopic, Resource};
 use swarm_kafka::error::KafkaError;
 use swarm_kafka::partitions::Partitions;
 
-use super::consumer::partitions_of;
 use super::handle::{Handle, wait_for_end};
+use super::told::partitions_of;
 use super::{answer, convert};
 
 /// A close waits this long for the end of the handle's threads.

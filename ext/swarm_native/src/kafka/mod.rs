@@ -17,6 +17,7 @@ mod handle;
 mod message;
 mod mock_cluster;
 mod producer;
+mod told;
 mod transactions;
 
 use magnus::{Error, Module, Ruby};

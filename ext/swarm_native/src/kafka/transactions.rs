@@ -4,8 +4,9 @@ use magnus::{Error, Module, RArray, RClass, Ruby, method, typed_data::Obj};
 use swarm_kafka::error::KafkaError;
 use swarm_kafka::producer;
 
-use super::consumer::{Consumer, partitions_of};
+use super::consumer::Consumer;
 use super::producer::Producer;
+use super::told::partitions_of;
 use super::{convert, error};
 
 fn done(ruby: &Ruby, answer: Result<(), KafkaError>) -> Result<(), Error> {
