@@ -18,6 +18,7 @@ FEWER = COUNT / 10
 # Beside a busy thread each answer of theirs takes a timeslice.
 FEW = Bench.times(75, 5)
 LATENCIES = Bench.times(300, 20)
+ROUNDS = Bench.times(6, 1)
 CLIENT = File.join(__dir__, "kafka", "client.rb")
 
 TestGems.ensure_installed
@@ -65,6 +66,20 @@ def costs(name, ours, theirs)
   end
 end
 
+# A broker that has just been started is slow, and whoever comes first would pay for it: they take turns, and the first
+# round does not count.
+# @return [Array<Array<Float>>] milliseconds of ours, and of theirs
+def acknowledged(servers)
+  samples = { "ours" => [], "theirs" => [] }
+  (ROUNDS + 1).times do |round|
+    (round.even? ? samples.keys : samples.keys.reverse).each do |library|
+      some = measure(library, "acknowledged", servers, "ack", LATENCIES)[:samples]
+      samples[library].concat(some.map { |seconds| seconds * 1000 }) if round.positive?
+    end
+  end
+  samples.values
+end
+
 RealKafka.start(partitions: 3) do |kafka|
   servers = kafka.bootstrap_servers
   plain("produce", servers, "warm", 1000)
@@ -91,8 +106,7 @@ RealKafka.start(partitions: 3) do |kafka|
           "poll" => [measure("theirs", "poll", servers, topic, COUNT, busy: true), 1 / 100.0],
           "poll_nb" => [measure("theirs", "poll_nb", servers, topic, COUNT, busy: true), 1 / 2.0])
 
-  idle = measure("ours", "acknowledged", servers, "ack", LATENCIES)[:samples].map { |s| s * 1000 }
-  others = measure("theirs", "acknowledged", servers, "ack", LATENCIES)[:samples].map { |s| s * 1000 }
+  idle, others = acknowledged(servers)
   Bench.report_samples("one acknowledged message", "ms", idle, { "karafka-rdkafka" => others },
                        50 => { ratio_goal: 1.0 }, 99 => { ratio_goal: 1.0 })
   busy = measure("ours", "acknowledged", servers, "ack", LATENCIES, busy: true)[:samples].map { |s| s * 1000 }

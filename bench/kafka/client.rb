@@ -16,6 +16,16 @@ PAYLOAD = ("x" * 100).freeze
 def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 def cpu = Process.clock_gettime(Process::CLOCK_PROCESS_CPUTIME_ID)
 
+# Seconds that each call takes, without the first ones, which wait for connections.
+def latencies(count, first = 20)
+  all = Array.new(first + count) do
+    start = now
+    yield
+    now - start
+  end
+  all.drop(first)
+end
+
 # Messages that come after the first one are measured.
 class Meter
   attr_reader :seen
@@ -105,11 +115,7 @@ class Ours
 
   def acknowledged(topic, count)
     producer = SwarmNative::Kafka::Producer.new(@servers, "linger.ms": 0)
-    Array.new(count) do
-      start = now
-      producer.produce(topic: topic, payload: PAYLOAD).wait
-      now - start
-    end.tap { producer.close }
+    latencies(count) { producer.produce(topic: topic, payload: PAYLOAD).wait }.tap { producer.close }
   end
 end
 
@@ -160,11 +166,7 @@ class Theirs
 
   def acknowledged(topic, count)
     producer = Rdkafka::Config.new(**@servers, "linger.ms": 0).producer
-    Array.new(count) do
-      start = now
-      producer.produce(topic: topic, payload: PAYLOAD).wait(**patience)
-      now - start
-    end.tap { producer.close }
+    latencies(count) { producer.produce(topic: topic, payload: PAYLOAD).wait(**patience) }.tap { producer.close }
   end
 
   private
