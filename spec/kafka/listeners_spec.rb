@@ -98,6 +98,19 @@ RSpec.describe "SwarmNative::Kafka::Listeners", :kafka do
     expect(consumer.assignment).to eq(topic => [0, 1])
   end
 
+  it "pass on what a block raises at the close, once the group is left and the handle has ended" do
+    config = consumer_config
+    consumer = keep(SwarmNative::Kafka::Consumer.new(config)).subscribe(topic)
+    consumer.on_revoked { raise IOError, "out" }
+    join(consumer)
+    expect { consumer.close }.to raise_error(IOError, "out")
+    expect([consumer.closed?, consumer.close]).to eq [true, true]
+    # Nobody waits for the session of one that has left.
+    other = keep(SwarmNative::Kafka::Consumer.new(config)).subscribe(topic)
+    join(other)
+    expect(other.assignment).to eq(topic => [0, 1])
+  end
+
   it "tell of a lost assignment by on_lost, and by on_revoked where there is no such block" do
     { on_lost: :lost, on_revoked: :revoked }.each do |method, name|
       consumer = open_consumer(topic, "max.poll.interval.ms": 1500)

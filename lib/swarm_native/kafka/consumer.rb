@@ -171,10 +171,14 @@ module SwarmNative
       #
       # @param timeout [Float] seconds
       # @return [Boolean] true when the group was left in time, or when it was closed already
+      # @raise what such a block has raised, once the handle has ended all the same
       def close(timeout = 10.0)
         deadline = now + timeout
-        leave_group(deadline) if listens_to_rebalances? && !closed?
-        Kafka.wait { native_close([deadline - now, 0].max) } != false
+        raised = leave_group(deadline) if listens_to_rebalances? && !closed?
+        left = Kafka.wait { native_close([deadline - now, 0].max) } != false
+        raise raised if raised
+
+        left
       end
 
       # @return [String]
@@ -225,12 +229,21 @@ module SwarmNative
         @to_io ||= native_io
       end
 
+      # @return [StandardError, nil] what a block has raised
       def leave_group(deadline)
+        raised = nil
         while (told = native_leave([deadline - now, 0].max))
-          hear(told)
+          begin
+            hear(told)
+          rescue ClosedHandle
+            raise
+          rescue StandardError => e
+            raised ||= e
+          end
         end
+        raised
       rescue ClosedHandle
-        # Another thread was first.
+        raised # Another thread was first.
       end
 
       def check_limit(name, limit, what)
