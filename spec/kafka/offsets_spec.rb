@@ -24,8 +24,11 @@ RSpec.describe "SwarmNative::Kafka::Offsets", :kafka do
       fill("x", "y", partition: 1)
       expect(texts(assigned(topic => { 0 => 1 }), 2)).to eq %w[b c]
       expect(texts(assigned(topic => { 1 => :beginning }), 2)).to eq %w[x y]
-      at_end = assigned(topic => { 0 => :end })
-      expect(at_end.poll_batch(10, 0.5)).to be_empty
+      ends = []
+      at_end = open_consumer("enable.partition.eof": true).on_end { |*place| ends << place }.assign(topic => { 0 => :end })
+      # Until then the end may be that of later.
+      wait_until(15, "the end") { at_end.poll_batch(10, 0.05).empty? && ends.any? }
+      expect(ends).to eq [[topic, 0, 3]]
       expect(at_end.assignment).to eq(topic => [0])
       fill("d")
       expect(texts(at_end, 1)).to eq %w[d]
