@@ -348,6 +348,23 @@ RSpec.describe "SwarmNative::Kafka::Consumer", :kafka do
       wait_until(20, "all partitions") { first.poll_batch(1, 0.05) && first.assignment == { topic => [0, 1, 2, 3] } }
     end
 
+    { "range" => {}, "cooperative-sticky" => {}, "group.protocol=consumer" => { "group.protocol": "consumer" } }
+      .each do |what, config|
+      it "gives what was paused when it was taken, once it is back (#{what})" do
+        topic = topic_with("a")
+        config = consumer_config(**(config.empty? ? { "partition.assignment.strategy": what } : config))
+        # In a group of the newer protocol these are the broker's.
+        %i[session.timeout.ms heartbeat.interval.ms].each { |name| config.delete(name) } if config[:"group.protocol"]
+        consumer = keep(SwarmNative::Kafka::Consumer.new(config)).subscribe(topic)
+        expect(take(consumer, 1).map(&:payload)).to eq %w[a]
+        consumer.pause(consumer.assignment)
+        consumer.unsubscribe
+        wait_until(15, "the revocation") { consumer.poll_batch(1, 0.05) && consumer.assignment.empty? }
+        consumer.subscribe(topic)
+        expect(take(consumer, 1).map(&:payload)).to eq %w[a]
+      end
+    end
+
     it "subscribes to patterns, and leaves its topics" do
       topic = topic_with("a")
       consumer = open_consumer("^#{topic}$")

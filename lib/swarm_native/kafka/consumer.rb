@@ -90,7 +90,8 @@ module SwarmNative
         self
       end
 
-      # Hands out no more messages of these partitions, until {#resume}. A rebalance forgets it.
+      # Hands out no more messages of these partitions, until {#resume}. What the group takes and gives back
+      # is no longer paused.
       #
       # @param partitions [Hash{String => Array<Integer>}] as {#assignment} gives them
       # @return [self]

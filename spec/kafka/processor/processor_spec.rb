@@ -337,6 +337,24 @@ RSpec.describe "SwarmNative::Kafka::Processor", :kafka do
     end
   end
 
+  it "goes on with a partition that was taken while it waited for its next attempt, once it is back" do
+    topic = topic_with(%w[a b], partitions: 2)
+    seen = Queue.new
+    start(processor(topic, backoff_min: 30.0)) do |batch|
+      raise "not yet" unless batch.payloads.include?("again")
+
+      seen << batch.partition
+    end
+    wait_until(20, "two failures") { named(:paused).map(&:partition).sort == [0, 1] }
+    elsewhere = Queue.new
+    second = processor(topic)
+    start(second) { |batch| elsewhere << batch.partition }
+    moved = wait_until(30, "the work elsewhere") { !elsewhere.empty? && elsewhere.pop }
+    stop(second)
+    open_producer.produce(topic: topic, payload: "again", partition: moved).wait(10)
+    expect(wait_until(30, "the partition that is back") { !seen.empty? && seen.pop }).to eq moved
+  end
+
   describe "#quiet" do
     it "lets what runs end, commits it, begins nothing, and stays in the group" do
       topic = topic_with((0...20).map(&:to_s))

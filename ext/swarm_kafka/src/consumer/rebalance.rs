@@ -67,12 +67,19 @@ impl Consumer {
                 text(sys::rd_kafka_rebalance_protocol(self.client.as_ptr())),
             )
         };
-        Rebalance {
-            assigned: event.code() == ASSIGN,
-            lost: self.assignment_lost(),
-            cooperative: protocol == "COOPERATIVE",
-            partitions,
+        let assigned = event.code() == ASSIGN;
+        if assigned {
+            self.forget_pauses(&partitions);
         }
+        Rebalance { assigned, lost: self.assignment_lost(), cooperative: protocol == "COOPERATIVE", partitions }
+    }
+
+    /// Resumes what comes back: librdkafka keeps the pause of a partition that was taken, and would not fetch from it.
+    fn forget_pauses(&self, partitions: &Partitions) {
+        // SAFETY: the list lives. It is copied, since the call writes into it.
+        let list = unsafe { Partitions::copy(partitions.as_ptr()) };
+        // What the client knows nothing of was not paused.
+        let _ = self.pause(&list, false);
     }
 
     /// Keeps a rebalance until [`Consumer::acknowledge`], and says what a listener is to be told.
