@@ -40,20 +40,21 @@ module SwarmNative
       # @param backoff_max [Float] seconds: the longest wait
       # @param max_attempts [Integer, nil] attempts before a message goes to the dead letters; 5 where there are some.
       #   The last attempt at a batch hands out its messages one by one, and only those go that fail by themselves
-      # @param dead_letter [String, #call, nil] the topic to which messages go that have failed that often, or what is
-      #   called with the message and the error. nil: they are tried again without end
+      # @param dead_letter [String, #call, nil] the topic, one that is not consumed, to which messages go that failed
+      #   that often, or what is called with the message and the error. nil: they are tried again without end
       # @param producer [Producer, nil] what sends to that topic; nil makes one to the same cluster when it is needed
       # @param revoke_timeout [Float] seconds that the group waits for a job when it takes the partition. Then the job's
       #   result is dropped
-      # @param shutdown_timeout [Float] seconds that jobs have to end at a stop. Less than the supervisor's
+      # @param shutdown_timeout [Float] seconds that jobs have to end, from the stop on. Less than the supervisor's
       # @param polling_ttl [Float, nil] seconds without a poll after which the node is unhealthy (code 1)
-      # @param consuming_ttl [Float, nil] seconds of one job after which it is (code 2)
+      # @param consuming_ttl [Float, nil] seconds in which a job has done nothing after which it is (code 2). A job gets
+      #   on with each message of {#each_message}, and with {Batch#done}
       # @raise [ConfigurationError] lists every problem
       def initialize(config:, topics:, **settings)
         @settings = Settings.new(config: config, topics: topics, **settings)
         @listeners = Hash.new { |hash, name| hash[name] = [] }
         @stopping = @quiet = false
-        @session = nil
+        @stopped_at = @session = nil
       end
 
       # Calls the block for each such event. It runs on the thread where it happens: a worker, or the listener, which
@@ -101,6 +102,7 @@ module SwarmNative
       #
       # @return [self]
       def stop
+        @stopped_at ||= Process.clock_gettime(Process::CLOCK_MONOTONIC)
         @stopping = true
         @session&.wake
         self
@@ -127,6 +129,10 @@ module SwarmNative
 
       # @return [Array<String>] what the workers do just now, for a person
       def jobs = @session ? @session.jobs.map(&:to_s) : []
+
+      # @api private
+      # @return [Float, nil] when it was told to stop
+      attr_reader :stopped_at
 
       # @api private
       def ending? = @stopping || @quiet
@@ -166,7 +172,10 @@ module SwarmNative
         end
         self
       ensure
-        @stopping = @quiet = false unless @session
+        unless @session
+          @stopping = @quiet = false
+          @stopped_at = nil
+        end
       end
 
       # What is tried again, by librdkafka or here, is no alarm yet.

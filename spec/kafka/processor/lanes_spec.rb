@@ -70,6 +70,14 @@ RSpec.describe "SwarmNative::Kafka::Processor::Lanes" do
       expect(turns).to eq [0, 1, 0, 1]
     end
 
+    it "get on when a message of theirs is done" do
+      add(1.0, chunk(0, 0, 10))
+      job = lanes.begin(1.0)
+      expect([job.started_at, job.moved_at]).to eq [1.0, 1.0]
+      job.done(3, 5.0)
+      expect([job.started_at, job.moved_at, job.done_until]).to eq [1.0, 5.0, 3]
+    end
+
     it "are told apart by topic" do
       add(0.0, chunk(0, 0, 10, "a"), chunk(0, 0, 10, "b"))
       expect(2.times.map { lanes.begin(0.0).lane.topic }).to eq %w[a b]

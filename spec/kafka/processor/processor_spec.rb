@@ -162,6 +162,26 @@ RSpec.describe "SwarmNative::Kafka::Processor", :kafka do
       expect(named(:resumed)).not_to be_empty
     end
 
+    it "fetches again once a job has made room, however long that job takes" do
+      topic = new_topic(partitions: 2)
+      producer = open_producer
+      (0...20).each { |i| producer.produce(topic: topic, payload: i.to_s, partition: 0) }
+      producer.flush(20)
+      open = 0
+      seen = Queue.new
+      start(processor(topic, concurrency: 2, max_batch: 10, max_messages: 10)) do |batch|
+        wait_until(60, "the gate") { batch.partition == 1 || open > batch.first_offset }
+        seen << batch.partition
+      end
+      wait_until(20, "a pause of all") { named(:paused).map(&:partition).sort == [0, 1] }
+      producer.produce(topic: topic, payload: "x", partition: 1).wait(10)
+      # Nothing waits for a worker any more once the second job of partition 0 has begun.
+      open = 1
+      wait_until(20, "the first job") { !seen.empty? && seen.pop == 0 }
+      expect(wait_until(20, "the message of the other partition") { !seen.empty? && seen.pop }).to eq 1
+      open = 1000
+    end
+
     it "tells of the lag" do
       topic = topic_with((0...10).map(&:to_s))
       lags = Queue.new
@@ -276,6 +296,15 @@ RSpec.describe "SwarmNative::Kafka::Processor", :kafka do
       end
       wait_until(20, "all") { committed(topic)[0] == 5 }
       expect([seen, dead]).to eq [%w[a bad bad b worse worse worse c], %w[worse]]
+    end
+
+    it "gets on with each message: consuming_ttl is for one of them, not for all that were fetched" do
+      topic = topic_with(%w[a b c d])
+      processor = processor(topic, consuming_ttl: 2.0)
+      start(processor, :each_message) { sleep 0.7 }
+      wait_until(30, "all") { committed(topic)[0] == 4 }
+      expect(named(:consumed).map(&:duration).max).to be > 2.0
+      expect(named(:error)).to eq []
     end
 
     it "stops after the message that it works on" do
@@ -419,6 +448,21 @@ RSpec.describe "SwarmNative::Kafka::Processor", :kafka do
       expect(error.error.message).to match(%r{within 0.2 s: #{topic}/0 from offset 0 on \(1 messages\), running for \d})
       expect(committed(topic)).to eq({})
       expect(Thread.list.map(&:name).compact.grep(/swarm (worker|processor)/)).to eq []
+    end
+
+    it "gives up jobs at the shutdown_timeout also while the group waits for them" do
+      topic = topic_with(%w[a b], partitions: 2)
+      inside = Queue.new
+      first = processor(topic, revoke_timeout: 60.0, shutdown_timeout: 1.0)
+      start(first) { |batch| inside << batch and sleep }
+      batches = Array.new(2) { wait_until(20) { !inside.empty? && inside.pop } }
+      start(processor(topic)) {}
+      wait_until(20, "the group's wish") { batches.any?(&:revoked?) }
+      start_time = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      stop(first)
+      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start_time).to be < 20
+      shutdown = named(:error).find { |event| event.reason == "shutdown" }
+      expect(shutdown.error.message.scan(%r{#{topic}/\d}).sort).to eq ["#{topic}/0", "#{topic}/1"]
     end
 
     it "may come before the run, and one that has run may run again" do

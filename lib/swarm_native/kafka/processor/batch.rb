@@ -65,7 +65,8 @@ module SwarmNative
         # @return [Integer] the offset of the last message
         def last_offset = last.offset
 
-        # This message and those before it are done, whatever becomes of the rest: the next attempt begins after it.
+        # This message and those before it are done, whatever becomes of the rest: the next attempt begins after it, and
+        # `consuming_ttl` begins anew.
         #
         # @param message [Message] of this batch
         # @return [Boolean] false: the partition is no longer this member's, and the work will be done elsewhere

@@ -16,16 +16,24 @@ module SwarmNative
         attr_reader :attempt
         # @return [Float]
         attr_reader :started_at
+        # @return [Float] when it last got on: when it began, or when a message was done
+        attr_reader :moved_at
         # @return [Integer] what is before this offset is done
-        attr_accessor :done_until
+        attr_reader :done_until
 
         def initialize(lane, chunks, first_offset, attempt, started_at)
           @lane = lane
           @chunks = chunks
           @first_offset = first_offset
           @attempt = attempt
-          @started_at = started_at
+          @started_at = @moved_at = started_at
           @done_until = first_offset
+        end
+
+        # What is before this offset is done.
+        def done(until_offset, now)
+          @done_until = until_offset
+          @moved_at = now
         end
 
         def size = @chunks.sum(&:size)

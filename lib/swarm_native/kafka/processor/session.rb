@@ -19,8 +19,11 @@ module SwarmNative
         # The longest a poll waits when nothing is due; a third of polling_ttl where that is less, since each return is
         # the sign that the listener gets on.
         LONGEST_POLL = 60.0
-        # Seconds that the consumer and the dead letters' producer have to close.
+        # Seconds that the consumer has to close.
         CLOSING = 10.0
+        # Seconds after which a stop is seen by who waits for the jobs of a revocation: it may come from a trap handler,
+        # which can take no lock to wake him.
+        HEED = 0.5
 
         attr_reader :dead_letters
 
@@ -86,7 +89,7 @@ module SwarmNative
             return true if message.offset < job.done_until
 
             @consumer.store_offset(message)
-            job.done_until = message.offset + 1
+            job.done(message.offset + 1, now)
             true
           end
         rescue Kafka::Error, ClosedHandle
@@ -143,8 +146,13 @@ module SwarmNative
         def over?
           return false unless @raised || @processor.stopping?
 
-          @deadline ||= now + @settings.shutdown_timeout
+          give_up_at
           @lock.synchronize { @lanes.idle? } || now >= @deadline
+        end
+
+        # By when the jobs have to end: the time runs from the stop on, whatever the listener did then.
+        def give_up_at
+          @deadline ||= (@processor.stopped_at || now) + @settings.shutdown_timeout
         end
 
         def pause_until(due)
@@ -223,7 +231,7 @@ module SwarmNative
         # Until this returns the group waits, so that what has begun can end and be committed.
         def revoked(partitions, timeout, reason)
           late = @lock.synchronize do
-            await(@lanes.leave(partitions), [now + timeout, @deadline].compact.min)
+            await(@lanes.leave(partitions), now + timeout)
             @lanes.drop(partitions)
           end
           late.each { |job| tell_too_late(job) }
@@ -231,9 +239,13 @@ module SwarmNative
         end
 
         def await(lanes, until_then)
-          while lanes.any?(&:job) && (left = until_then - now).positive?
+          while lanes.any?(&:job)
+            give_up_at if @processor.stopping?
+            left = [until_then, @deadline].compact.min - now
+            break unless left.positive?
+
             @polled_at = now
-            @changed.wait(@lock, [left, @longest_poll].min)
+            @changed.wait(@lock, [left, @longest_poll, HEED].min)
           end
         end
 
@@ -265,8 +277,11 @@ module SwarmNative
 
               # The listener may not have heard of it yet.
               @lanes.quiet(now) if ending?
-              job = @lanes.begin(now)
-              return job if job
+              if (job = @lanes.begin(now))
+                # What it takes makes room, and the job may take long.
+                wake if @lanes.attention?(now)
+                return job
+              end
 
               begin
                 @free += 1
@@ -300,14 +315,14 @@ module SwarmNative
         end
 
         def look(liveness)
-          polled_at, oldest = @lock.synchronize { [@polled_at, @lanes.jobs.map(&:started_at).min] }
-          liveness.check(now, polled_at, oldest)
+          polled_at, moved_at = @lock.synchronize { [@polled_at, @lanes.jobs.map(&:moved_at).min] }
+          liveness.check(now, polled_at, moved_at)
         end
 
         def report(trouble)
           code = Liveness::CODES.fetch(trouble)
           words = { 1 => "nothing was polled for #{@settings.polling_ttl} s",
-                    2 => "a job has run for #{@settings.consuming_ttl} s: #{jobs.min_by(&:started_at)}" }
+                    2 => "a job has not got on for #{@settings.consuming_ttl} s: #{jobs.min_by(&:moved_at)}" }
           tell(:error, error: SwarmNative::Error.new(words.fetch(code)), reason: trouble)
           @node&.unhealthy(code)
         end
@@ -340,7 +355,7 @@ module SwarmNative
 
         # After an exception nobody polls any more, but what has begun may end.
         def finish_what_runs
-          @deadline ||= now + @settings.shutdown_timeout
+          give_up_at
           late = @lock.synchronize do
             @lanes.quiet(now)
             await_idle
