@@ -263,7 +263,32 @@ RSpec.describe "SwarmNative::Kafka::Processor", :kafka do
       start(processor(topic, dead_letter: dead_letter, max_attempts: 1)) { |batch| raise "bad" if batch.payloads.include?("a") }
       wait_until(20, "all") { committed(topic)[0] == 2 }
       expect([refused, taken]).to eq [3, [%w[a bad]]]
-      expect(named(:error).map { |event| event.error.message }).to eq %w[full full bad]
+      expect(named(:error).map { |event| [event.reason, event.error.message, event.error.cause&.message] })
+        .to eq [["dead_letter_failed", "full", "bad"]] * 2 + [["dead_letter", "bad", nil]]
+    end
+
+    it "sends to the dead letters what is larger than a producer may send by default" do
+      dead, topic = new_topic, new_topic
+      payload = "x" * 1_500_000
+      open_producer("message.max.bytes": 2_000_000).produce(topic: topic, payload: payload).wait(20)
+      start(processor(topic, dead_letter: dead, max_attempts: 1)) { raise "bad" }
+      wait_until(20, "what became of it") { named(:error).any? }
+      expect(named(:error).map(&:reason)).to eq %w[dead_letter]
+      expect(take(open_consumer(dead), 1).first.payload == payload).to be true
+    end
+
+    it "does not wait at a stop for dead letters that nobody takes" do
+      dead, topic = new_topic, topic_with(%w[a])
+      # Leader not available: a producer tries that again.
+      KafkaBroker.shared.fail_topic(dead, 5)
+      inside = Queue.new
+      processor = processor(topic, dead_letter: dead, max_attempts: 1, shutdown_timeout: 0.1)
+      start(processor) { inside << true and raise "bad" }
+      wait_until(20) { !inside.empty? }
+      start_time = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      stop(processor)
+      expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start_time).to be < 15
+      expect(committed(topic)).to eq({})
     end
 
     it "ends a run by what is no failure of the work, after the jobs" do

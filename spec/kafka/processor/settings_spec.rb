@@ -34,10 +34,16 @@ RSpec.describe "the settings of a SwarmNative::Kafka::Processor" do
       { max_attempts: 3 } => /\Amax_attempts: 3 given, allowed only with a dead_letter/,
       { dead_letter: :topic } => /\Adead_letter: :topic given, allowed: a topic, something to call, or nil\z/,
       { producer: "p" } => /\Aproducer: "p" given/,
+      { dead_letter: "t" } => /\Adead_letter: "t" given, allowed: a topic that is not consumed here.* topics has "t"\z/,
+      { topics: ["a", "^orders"], dead_letter: "orders.dead" } => /\Adead_letter: "orders.dead" .* has "\^orders"\z/,
       { topics: [nil] } => /\Atopics: \[nil\] given/,
       { config: "x" } => /config: "x" given, allowed: a Hash/,
       { config: { "group.id" => "g", "enable.auto.offset.store" => true } } => /\Aconfig: enable.auto.offset.store is true/ }
       .each { |settings, message| expect { processor(**settings) }.to refused(message) }
+  end
+
+  it "take a dead letter topic beside those that are consumed, and an expression that Ruby does not know" do
+    expect(processor(topics: ["t", "^u$", "^(?"], dead_letter: "t.dead")).to be_a SwarmNative::Kafka::Processor
   end
 
   it "need a block for the work, and names of events that there are" do
@@ -55,7 +61,9 @@ RSpec.describe "the settings of a SwarmNative::Kafka::Processor" do
     config = { "bootstrap.servers": "x:1", "group.id": "g", "ssl.ca.location": "/ca", "fetch.wait.max.ms": 10,
                "sasl.username": "me", "security.protocol": "sasl_ssl" }
     settings = SwarmNative::Kafka::Processor.const_get(:Settings).new(config: config, topics: "t")
-    expect(settings.producer_config.keys).to eq %w[bootstrap.servers ssl.ca.location sasl.username security.protocol]
+    expect(settings.producer_config.keys)
+      .to eq %w[message.max.bytes bootstrap.servers ssl.ca.location sasl.username security.protocol]
+    expect(settings.producer_config["message.max.bytes"]).to eq 1_000_000_000
   end
 end
 

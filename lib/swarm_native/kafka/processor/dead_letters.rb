@@ -30,8 +30,9 @@ module SwarmNative
           producer.produce(topic: @place, payload: message.payload, key: message.key, headers: headers).wait(DELIVERY)
         end
 
+        # What is queued still has been given up: it stays where it came from, and is tried again.
         def close
-          @own.value.close(DELIVERY) if @own.made?
+          @own.value.close(0) if @own.made?
         end
 
         private

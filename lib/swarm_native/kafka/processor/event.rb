@@ -16,9 +16,10 @@ module SwarmNative
       # | `:lag` | messages that are not done yet: `lag`, by topic and partition |
       #
       # Reasons of an error: "job" (the block raised; `retry_in`), "dead_letter" (it raised for the last time, and the
-      # message has gone to the dead letters), "revoked" (a job did not end within `revoke_timeout`; its result is
-      # dropped), "shutdown" (jobs did not end within `shutdown_timeout`), "poll" (the consumer's error), "polling_ttl"
-      # and "consuming_ttl" (the node is unhealthy), "listener" (a listener raised).
+      # message has gone to the dead letters), "dead_letter_failed" (they have not taken it: it is tried again, and its
+      # partition does not get on until they do; `error.cause` is what the block raised), "revoked" (a job did not end
+      # within `revoke_timeout`; its result is dropped), "shutdown" (jobs did not end within `shutdown_timeout`), "poll"
+      # (the consumer's error), "polling_ttl" and "consuming_ttl" (the node is unhealthy), "listener" (one raised).
       class Event
         NAMES = %i[consumed error paused resumed assigned revoked lag].freeze
 

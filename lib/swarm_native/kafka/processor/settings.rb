@@ -36,6 +36,8 @@ module SwarmNative
         # What goes down with a process that is killed is what was done since the last commit.
         COMMIT_INTERVAL_MS = 250
         LAG_INTERVAL_MS = 10_000
+        # The most that librdkafka allows.
+        LARGEST_MESSAGE = 1_000_000_000
 
         attr_reader :config, :topics, *KNOWN.keys
 
@@ -64,11 +66,12 @@ module SwarmNative
           { "auto.commit.interval.ms" => COMMIT_INTERVAL_MS, **extra, **config, "enable.auto.offset.store" => false }
         end
 
-        # What of the consumer's configuration a producer to the same cluster needs.
+        # What of the consumer's configuration a producer to the same cluster needs. How large a message may be is for
+        # the topic of the dead letters to say: one that was read could be sent once.
         def producer_config
           shared = /\A(bootstrap\.servers|metadata\.broker\.list|client\.|security\.|sasl\.|ssl\.|enable\.ssl|socket\.|
-                    broker\.address|reconnect\.|debug|log_level)/x
-          config.select { |name, _| name.match?(shared) }
+                    broker\.address|reconnect\.|debug|log_level|message\.max\.bytes)/x
+          { "message.max.bytes" => LARGEST_MESSAGE, **config.select { |name, _| name.match?(shared) } }
         end
 
         private
@@ -98,10 +101,22 @@ module SwarmNative
           if FROM_ZERO.call(backoff_min) && FROM_ZERO.call(backoff_max) && backoff_max < backoff_min
             @problems << "backoff_max: #{backoff_max} given, allowed: backoff_min (#{backoff_min}) or more"
           end
+          if (source = topics.find { |topic| covers?(topic, dead_letter) })
+            @problems << "dead_letter: #{dead_letter.inspect} given, allowed: a topic that is not consumed here, or " \
+                         "dead letters would come back without end; topics has #{source.inspect}"
+          end
           return unless max_attempts && dead_letter.nil?
 
           @problems << "max_attempts: #{max_attempts} given, allowed only with a dead_letter: a message that is given up " \
                        "has to go somewhere"
+        end
+
+        def covers?(topic, name)
+          return false unless topic.is_a?(String) && name.is_a?(String)
+
+          topic == name || (topic.start_with?("^") && Regexp.new(topic).match?(name))
+        rescue RegexpError
+          false # librdkafka's expressions are not quite Ruby's
         end
       end
     end

@@ -78,12 +78,19 @@ module SwarmNative
           rescue *FAILURES => e
             attempt = !@single || message.offset == job.first_offset ? job.attempt : 1
             return failed(job, message.offset, e, attempt) unless @dead_letters && attempt >= @settings.max_attempts
-
-            @dead_letters.take(message, e, attempt)
-            tell_of(job, message.offset, e, "dead_letter", attempt)
+            return false unless given_up(job, message, e, attempt)
           end
           done(job, message)
           true
+        end
+
+        # @return [Boolean] false: the dead letters have not taken it, so it is tried again
+        def given_up(job, message, error, attempt)
+          @dead_letters.take(message, error, attempt)
+          tell_of(job, message.offset, error, "dead_letter", attempt)
+          true
+        rescue *FAILURES => e
+          failed(job, message.offset, e, attempt, "dead_letter_failed")
         end
 
         def finished(job)
@@ -92,11 +99,11 @@ module SwarmNative
         end
 
         # @return [false]
-        def failed(job, from, error, attempt = job.attempt)
+        def failed(job, from, error, attempt = job.attempt, reason = "job")
           @settled = true
           from = [from, job.done_until].max
           retry_in = @session.failed(job, from)
-          tell_of(job, from, error, "job", attempt, retry_in)
+          tell_of(job, from, error, reason, attempt, retry_in)
           false
         end
 
