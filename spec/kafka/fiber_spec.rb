@@ -5,7 +5,7 @@ require_relative "../support/kafka_broker"
 require_relative "../support/test_gems"
 
 RSpec.describe "Kafka under a fiber scheduler", :kafka, :test_gems do
-  it "yields while it waits: for messages, an answer, a flush and a commit" do
+  it "yields while it waits: for messages, an answer, a flush, a commit and room in a queue" do
     topic = new_topic
     result = run_ruby(<<~RUBY, deadline: 40, env: test_gems_env, args: [bootstrap_servers, topic])
       require "async"
@@ -35,6 +35,12 @@ RSpec.describe "Kafka under a fiber scheduler", :kafka, :test_gems do
         dead = K::Producer.new("bootstrap.servers": "127.0.0.1:1")
         dead.produce(topic: topic, payload: "x")
         counted.call("flush") { dead.flush(0.3) }
+        full = K::Producer.new("bootstrap.servers": "127.0.0.1:1", "queue.buffering.max.messages": 1,
+                               queue_timeout: 0.3)
+        full.produce(topic: topic, payload: "x")
+        counted.call("produce") { full.produce(topic: topic, payload: "y") rescue puts $!.name }
+        counted.call("produce_many") { puts full.produce_many([{ topic: topic, payload: "z" }])[0].error.name }
+        full.close(0)
         waiting = task.async { consumer.poll_batch(1, 30) rescue puts $!.class }
         task.async { consumer.close }.wait
         waiting.wait
@@ -45,6 +51,7 @@ RSpec.describe "Kafka under a fiber scheduler", :kafka, :test_gems do
     RUBY
     expect(result).to be_success, result.inspect
     expect(result.out.lines(chomp: true)).to eq(["poll yielded", "wait yielded", "x", "1", "flush yielded",
+                                                  "queue_full", "produce yielded", "queue_full", "produce_many yielded",
                                                   "SwarmNative::ClosedHandle"]), result.inspect
   end
 end

@@ -233,7 +233,7 @@ module SwarmNative
       # @return [StandardError, nil] what a block has raised
       def leave_group(deadline)
         raised = nil
-        while (told = native_leave([deadline - now, 0].max))
+        while (told = Kafka.wait { native_leave([deadline - now, 0].max) })
           begin
             hear(told)
           rescue ClosedHandle

@@ -60,7 +60,9 @@ module SwarmNative
       # @raise [ClosedHandle] the producer is closed
       def produce(topic:, payload: nil, key: nil, partition: nil, headers: nil, timestamp: nil)
         timestamp = (timestamp.to_r * 1000).floor if timestamp.is_a?(Time)
-        native_produce(topic, payload, key, partition, headers, timestamp)
+        # nil: the queue is full, and a fiber must not wait here.
+        native_produce(topic, payload, key, partition, headers, timestamp) ||
+          Kafka.wait { native_produce(topic, payload, key, partition, headers, timestamp) }
       rescue RestingHandle
         wake_up
         retry
@@ -76,7 +78,7 @@ module SwarmNative
       # @raise [ArgumentError, TypeError] what one of the Hashes says cannot be
       # @raise [ClosedHandle] the producer is closed
       def produce_many(messages)
-        native_produce_many(messages)
+        Kafka.wait { native_produce_many(messages) }
       rescue RestingHandle
         wake_up
         retry

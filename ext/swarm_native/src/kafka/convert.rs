@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use magnus::{Error, RArray, RString, Ruby, value::ReprValue};
+use magnus::{Error, Module, RArray, RClass, RString, Ruby, Value, value::ReprValue};
 use swarm_kafka::lines::Line;
 
 /// A frozen String of bytes.
@@ -54,6 +54,12 @@ pub fn duration(ruby: &Ruby, seconds: f64) -> Result<Duration, Error> {
     Duration::try_from_secs_f64(seconds)
         .map(|duration| duration.min(Duration::from_millis(i32::MAX as u64)))
         .map_err(|_| crate::error::argument(ruby, format!("a timeout is a number of seconds from 0 on, not {seconds}")))
+}
+
+/// True in a fiber that must not wait by itself, because a scheduler waits for all.
+pub fn is_scheduled(ruby: &Ruby) -> Result<bool, Error> {
+    let fiber: RClass = ruby.class_object().const_get("Fiber")?;
+    Ok(!fiber.funcall::<_, _, Value>("current_scheduler", ())?.is_nil())
 }
 
 /// Log lines.

@@ -64,6 +64,7 @@ impl Producer {
         Ok(ruby.obj_wrap_as(Self { handle, name: Mutex::new(name), mailbox, tokens, queue_timeout }, class).as_value())
     }
 
+    /// `None`: the queue is full, and this fiber must not wait, because a scheduler waits for all.
     #[expect(clippy::too_many_arguments, reason = "what a message consists of, from a Ruby method with keywords")]
     fn produce(
         ruby: &Ruby,
@@ -74,7 +75,7 @@ impl Producer {
         partition: Option<i32>,
         headers: Option<Value>,
         timestamp: Option<i64>,
-    ) -> Result<Delivery, Error> {
+    ) -> Result<Option<Delivery>, Error> {
         let headers = headers.map(|given| headers_of(ruby, given)).transpose()?.unwrap_or_default();
         let visit = this.handle.enter(ruby)?;
         let topic = topic_of(ruby, &visit, topic)?;
@@ -93,9 +94,12 @@ impl Producer {
             origin: Origin::here(),
         };
         match first {
-            Ok(()) => return Ok(delivery(&visit)),
+            Ok(()) => return Ok(Some(delivery(&visit))),
             Err(failed) if failed.code != code::QUEUE_FULL => return Err(error::raise(ruby, &failed)),
             Err(_) => drop(visit),
+        }
+        if this.queue_timeout != Some(0.0) && convert::is_scheduled(ruby)? {
+            return Ok(None);
         }
 
         // The queue is full. Other threads may change the Strings while this one waits, so they are copied.
@@ -113,7 +117,7 @@ impl Producer {
             let queued =
                 without_gvl(&wake, || visit.wait_for_room(&wake, deadline, || visit.produce(&topic, &message, &slot)));
             match queued {
-                Some(Ok(())) => return Ok(delivery(&visit)),
+                Some(Ok(())) => return Ok(Some(delivery(&visit))),
                 Some(Err(failed)) if failed.code != code::QUEUE_FULL || convert::is_over(deadline) => {
                     return Err(error::raise(ruby, &failed));
                 }
