@@ -31,6 +31,7 @@ module SwarmNative
       # @raise [Kafka::Error]
       def begin_transaction
         native_begin_transaction
+        @abort_owed = false
         self
       end
 
@@ -71,12 +72,16 @@ module SwarmNative
       end
 
       # Runs a block within a transaction: commits when it has returned, aborts when it raises (and lets that through).
-      # A commit that failed and may succeed is tried again until the time is over.
+      # A commit that failed and may succeed is tried again until the time is over; an abort that was not done by then
+      # is finished by the next transaction.
       #
       # @param timeout [Float] seconds for the commit, and for the abort
       # @return [Object] what the block returns
-      # @raise [Kafka::Error] what the commit failed with; the transaction is aborted, unless the error is `fatal?`
+      # @raise [Kafka::Error] what the commit failed with. `requires_abort?`: that is done. `retriable?`: the time was
+      #   over, the commit is still under way, and what becomes of it is not known: call {#commit_transaction} again, or
+      #   close the producer. `fatal?`: close it
       def transaction(timeout: 60.0)
+        finish_abort(timeout) if @abort_owed
         begin_transaction
         begin
           result = yield
@@ -100,9 +105,19 @@ module SwarmNative
 
       # What the block or the commit has raised is what the user is to see.
       def abort_after_failure(timeout)
+        # Until it is done: it may fail, and it may be interrupted.
+        @abort_owed = true
         abort_transaction(timeout)
+        @abort_owed = false
       rescue Error, ClosedHandle
         nil
+      end
+
+      def finish_abort(timeout)
+        abort_transaction(timeout)
+      rescue Error => e
+        # Nothing of it is left.
+        raise unless e.name == :state
       end
     end
   end
