@@ -116,8 +116,9 @@ RSpec.describe "SwarmNative::Kafka::Listeners", :kafka do
       consumer = open_consumer(topic, "max.poll.interval.ms": 1500)
       told = []
       consumer.on_revoked { told << :revoked }
-      consumer.public_send(method) { told << name }
+      consumer.public_send(method) { told << name << consumer.assignment_lost? }
       join(consumer)
+      expect(consumer.assignment_lost?).to be false
       # Nobody polls for longer than is allowed: the group takes the member for dead.
       start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
       wait_until(10) { Process.clock_gettime(Process::CLOCK_MONOTONIC) - start > 2.5 }
@@ -127,7 +128,7 @@ RSpec.describe "SwarmNative::Kafka::Listeners", :kafka do
       rescue SwarmNative::Kafka::Error => e
         raise unless e.name == :max_poll_exceeded
       end
-      expect(told.first).to eq name
+      expect(told.first(2)).to eq [name, true]
       consumer.close
     end
   end

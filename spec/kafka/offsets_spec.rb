@@ -3,6 +3,7 @@
 require "spec_helper"
 require "timeout"
 require_relative "../support/kafka_broker"
+require_relative "../support/on_real_kafka"
 
 RSpec.describe "SwarmNative::Kafka::Offsets", :kafka do
   let(:topic) { new_topic(partitions: 2) }
@@ -88,7 +89,7 @@ RSpec.describe "SwarmNative::Kafka::Offsets", :kafka do
   end
 
   describe "#seek" do
-    it "goes to a message, an offset, a place, and a moment" do
+    it "goes to a message, an offset and a place" do
       %w[a b c].each_with_index { |payload, i| fill(payload, timestamp: 1_700_000_000_000 + (i * 1000)) }
       consumer = assigned(topic => [0])
       messages = take(consumer, 3)
@@ -114,6 +115,29 @@ RSpec.describe "SwarmNative::Kafka::Offsets", :kafka do
     expect(consumer.lag).to eq(topic => { 0 => 1, 1 => 0 })
     expect(consumer.position).to eq(topic => { 0 => 3 })
     expect { consumer.watermarks("no-such-topic", 0, timeout: 2) }.to raise_error(SwarmNative::Kafka::Error)
+  end
+
+  describe "on a real Kafka", :real_kafka do
+    let(:topic) { new_topic }
+    let(:start) { Time.at(1_700_000_000) }
+
+    it "finds the first message from a moment on, goes there, and to the end where there is none" do
+      %w[a b c].each_with_index { |payload, i| fill(payload, timestamp: start + i) }
+      consumer = assigned(topic => [0])
+      expect(texts(consumer, 3)).to eq %w[a b c]
+      expect(consumer.offsets_for_times(topic => { 0 => start + 0.5 })).to eq(topic => { 0 => 1 })
+      expect(consumer.offsets_for_times({ topic => { 0 => start + 60, 1 => start } }, timeout: 10)).to eq({})
+      expect(texts(consumer.seek(topic => { 0 => start + 0.5 }), 2)).to eq %w[b c]
+      consumer.seek({ topic => { 0 => start + 60 } }, timeout: 10)
+      fill("d")
+      expect(texts(consumer, 1)).to eq %w[d]
+      expect { consumer.offsets_for_times(topic => { 0 => 5 }) }.to raise_error(TypeError, "a moment is a Time, not 5")
+    end
+
+    it "knows the leader's epoch of a message" do
+      fill("a")
+      expect(take(assigned(topic => [0]), 1).first.leader_epoch).to be >= 0
+    end
   end
 
   it "asks that wait for a broker are ended at once by an interrupt" do

@@ -2,6 +2,7 @@
 
 require "spec_helper"
 require "timeout"
+require "zlib"
 require_relative "../support/kafka_broker"
 
 RSpec.describe "SwarmNative::Kafka::Producer", :kafka do
@@ -193,6 +194,16 @@ RSpec.describe "SwarmNative::Kafka::Producer", :kafka do
       producer.purge
       expect { delivery.wait(10) }.to kafka_error(:purge_queue)
     end
+  end
+
+  it "chooses partitions by the partitioner, from the key" do
+    topic = new_topic(partitions: 4)
+    producer = open_producer(partitioner: "consistent")
+    keys = %w[alice bob carol dave erin frank]
+    chosen = keys.map { |key| producer.produce(topic: topic, payload: "x", key: key).wait(10).partition }
+    # librdkafka's "consistent" is the key's CRC32 by the number of partitions.
+    expect(chosen).to eq(keys.map { |key| Zlib.crc32(key) % 4 })
+    expect(chosen.uniq.size).to be > 1
   end
 
   describe "a full queue" do
