@@ -385,7 +385,7 @@ module SwarmNative
 
     def raise_outcome(killed, lost, crash_loop)
       raise @refused if @refused
-      raise Error, "node #{crash_loop} is in a crash loop, which ends the swarm (on_crash_loop: :stop)" if crash_loop
+      raise crash_loop_error(crash_loop) if crash_loop
       return if killed.empty? && lost.empty?
 
       error = ForcefulShutdown.new(forceful_message(killed, lost))
@@ -393,6 +393,10 @@ module SwarmNative
       # Uncaught, it ends the process, and Ruby's exit code for that would be 1.
       at_exit { exit 2 if $!.equal?(error) && Process.pid == owner } # rubocop:disable Style/SpecialGlobalVars
       raise error
+    end
+
+    def crash_loop_error(id)
+      Error.new("node #{id} is in a crash loop, which ends the swarm (on_crash_loop: :stop)")
     end
 
     def forceful_message(killed, lost)

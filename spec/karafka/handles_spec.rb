@@ -61,5 +61,21 @@ KarafkaApp::VERSIONS.each do |version|
       expect(result.status.exitstatus).to eq(0)
       expect(result.out).to include("forked beside a live librdkafka handle")
     end
+
+    it "says nothing of such a handle where the guard is off", if: newest do
+      setup = <<~RUBY
+        SwarmNative::ForkGuard.mode = :off
+        Karafka.monitor.subscribe("app.supervising") { #{stranger} }
+      RUBY
+      result = run_karafka(setup) do |app|
+        first = app.wait_until_fetching(1).first
+        app.wait_until_ready
+        Process.kill(:KILL, first)
+        app.wait_until_fetching(2)
+        app.signal("TERM")
+      end
+      expect(result.status.exitstatus).to eq(0)
+      expect(result.out).not_to include("error.occurred")
+    end
   end
 end

@@ -224,6 +224,31 @@ KarafkaApp::VERSIONS.each do |version|
       expect(result.out).to include("no database")
     end
 
+    it "outlives a listener of a fork that raises at a restart, and tells of it", if: newest do
+      setup = <<~'RUBY'
+        supervisor = Process.pid
+        raises = { "before" => [2], "after" => [3] }
+        raises.each do |moment, times|
+          count = 0
+          Karafka.monitor.subscribe("swarm.manager.#{moment}_fork") do
+            raise "no #{moment}" if Process.pid == supervisor && times.include?(count += 1)
+          end
+        end
+        SwarmNative::Karafka.setup { |config| config.restart_backoff = 0.01..0.02 }
+      RUBY
+      result = run_karafka(setup) do |app|
+        2.times do |count|
+          app.wait_until_ready(count + 1)
+          Process.kill(:KILL, app.wait_until_fetching(count + 1).last)
+        end
+        app.wait_until_ready(3)
+        app.signal("TERM")
+      end
+      expect(result.status.exitstatus).to eq(0)
+      errors = result.out.scan(/^error\.occurred \d+ swarm\.supervisor\.error,(.*)$/).flatten
+      expect(errors).to match([/no before/, /no after/])
+    end
+
     it "has the policy of the supervisor beyond Karafka's: a node that grows too large is replaced", if: newest do
       setup = <<~RUBY
         SwarmNative::Karafka.setup do |config|

@@ -30,7 +30,7 @@ module SwarmNative
       end
 
       # Before a restart.
-      # @return [Symbol] `:safe`, `:wait`, or `:anyway`: the patience is over
+      # @return [Symbol] `:safe`, also where the guard does not refuse, `:wait`, or `:anyway`: the patience is over
       # @yieldparam refused [ForkRefused] the first time that this restart has to wait
       def before_restart(id, generation)
         since, = @waiting[id]
@@ -38,9 +38,15 @@ module SwarmNative
         @waiting.delete(id)
         :safe
       rescue ForkRefused => e
+        unless ForkGuard.mode == :raise
+          # The guard itself warns, or says nothing.
+          @waiting.delete(id)
+          return :safe
+        end
+
         yield e unless since
         @waiting[id] = [since || now, generation]
-        return :wait if ForkGuard.mode == :raise && now - @waiting[id].first < PATIENCE
+        return :wait if now - @waiting[id].first < PATIENCE
 
         @waiting.delete(id)
         :anyway

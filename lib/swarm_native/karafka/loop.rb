@@ -40,7 +40,10 @@ module SwarmNative
         @probes = Probes.new
         @child = Child.new(self)
         on(*Event::NAMES) { |event| Events.publish(self, event) }
-        on(:stopped) { @over = true }
+        on(:stopped) do
+          @over = true
+          nudge
+        end
       end
 
       # Forks the first nodes.
@@ -96,6 +99,12 @@ module SwarmNative
       # @return [Array<Integer>] the nodes that had to be killed to stop
       def killed = @core.outcome.first
 
+      # @raise [Error] a crash loop ended the swarm
+      def raise_crash_loop
+        *, id = @core.outcome
+        raise crash_loop_error(id) if id
+      end
+
       def stopping? = @core.stopping?
 
       # Asks for the stop unless somebody has: how often Karafka's users ask for it changes nothing.
@@ -128,7 +137,7 @@ module SwarmNative
       # Replaced, never changed: a handler may run at any moment.
       def early_signal(signal)
         @early = [*@early, signal].freeze
-        stop if Traps::STOP.include?(signal)
+        stop if Traps::STOP.include?(signal) && (@second_stop_kills || !stopping?)
       end
 
       # Each slot has had its first fork, or there is a reason not to go on.
@@ -152,11 +161,11 @@ module SwarmNative
         handles = @begun ? before_restart(id, generation) : :safe
         case handles
         when :wait then nil
-        when :safe then fork_and_tell(id) { super }
+        when :safe then fork_and_tell(core, id, generation) { super }
         when :anyway
           tell(Event.new(name: :error, node_id: id, message: "forked beside a live librdkafka handle, which had not gone " \
                                                              "within #{LiveHandles::PATIENCE} s"))
-          ForkGuard.bypass { fork_and_tell(id) { super } }
+          ForkGuard.bypass { fork_and_tell(core, id, generation) { super } }
         end
       end
 
@@ -169,13 +178,32 @@ module SwarmNative
         tell(Event.new(name: :error, node_id: id, error: refused, message: "fork waits: #{refused.message}"))
       end
 
-      def fork_and_tell(id)
+      # A listener that raises fails the fork, which is tried again later. Only the first start is given up for it.
+      def fork_and_tell(core, id, generation)
         face = face(id)
         pid = face.pid
-        payload = { caller: manager, node: face }
-        Interrupts.let_in { ::Karafka.monitor.instrument("swarm.manager.before_fork", payload) }
+        begin
+          instrument("swarm.manager.before_fork", face)
+        rescue StandardError => e
+          raise unless @begun
+
+          return fork_failed(core, id, generation, e)
+        end
         yield
-        Interrupts.let_in { ::Karafka.monitor.instrument("swarm.manager.after_fork", payload) } unless face.pid == pid
+        tell_forked(face) unless face.pid == pid
+      end
+
+      def tell_forked(face)
+        instrument("swarm.manager.after_fork", face)
+      rescue StandardError => e
+        raise unless @begun
+
+        tell(Event.new(name: :error, node_id: face.id, error: e,
+                       message: "a listener of swarm.manager.after_fork raised: #{e.message} (#{e.class})"))
+      end
+
+      def instrument(name, face)
+        Interrupts.let_in { ::Karafka.monitor.instrument(name, caller: manager, node: face) }
       end
 
       # Only the first start is given up for a refused fork, be it the first of its slot or not.

@@ -21,28 +21,33 @@ module SwarmNative
       def nodes = @loop ? @loop.faces.compact : []
 
       # Tells nodes to fetch no more. From then on nothing is restarted.
-      def quiet = @loop.quiet
+      def quiet = @loop&.quiet
 
       # Tells nodes to stop. Those that do not in time are killed.
       def stop
         @asked_to_stop = true
-        @loop.stop_once
+        @loop&.stop_once
       end
 
       # Kills all nodes.
-      def terminate = @loop&.kill
+      def terminate
+        # Who does this knows, and asks from now on only whether they are gone.
+        @asked_to_stop = false
+        @loop&.kill
+      end
 
       # Returns when all processes are gone from the process table.
       def cleanup
         @loop.finish if @loop && !@loop.over?
       end
 
-      def signal(signal) = @loop.signal(signal)
+      def signal(signal) = @loop&.signal(signal)
 
       # @return [Boolean]
       # @raise [Karafka::Errors::ForcefulShutdownError] once, where nodes had to be killed to stop: Karafka tells of it
       #   and ends with its exit code for that
       def stopped?
+        return true unless @loop
         return false unless @loop.over?
 
         if @asked_to_stop && @loop.killed.any?

@@ -30,7 +30,8 @@ module SwarmNative
       # Where Karafka waits for a signal or for the time to look after its nodes, the native loop runs.
       def lock
         first unless @first_done
-        native.run_for(supervision_interval / 1000.0)
+        native.run_for(supervision_interval / 1000.0) unless over_by_itself?
+        end_by_itself if over_by_itself?
       end
 
       def unlock
@@ -49,6 +50,15 @@ module SwarmNative
       end
 
       def native = manager.loop
+
+      # Nobody has asked Karafka's supervisor to stop, which would supervise nothing for ever.
+      def over_by_itself? = native.over? && !@stopping && !native.early.intersect?(Traps::STOP)
+
+      # @raise [Error] a crash loop ended the swarm
+      def end_by_itself
+        native.raise_crash_loop
+        stop
+      end
 
       # Karafka's handlers stand, the app is supervised: what came before is done now.
       def first
