@@ -32,6 +32,8 @@ module SwarmNative
     @reason = OFF
     @paused = false
     @pauses = 0
+    @forks = 0
+    @resumes = false
 
     class << self
       # Switches it on. Where it is on already with the same settings, this does nothing; with others, it takes these.
@@ -135,6 +137,7 @@ module SwarmNative
         @reason = @paused ? PAUSED : obstacle
         @reason ||= native_start(*@settings, carry_on)
         native_stop if @reason
+        @resumes = @reason.nil?
         @reason &&= "off: #{@reason}"
       end
 
@@ -160,16 +163,25 @@ module SwarmNative
 
       # No native thread of ours runs while the process forks: a lock that it holds would stay locked in the child.
       def around_fork
-        was_on = native_on?
-        native_stop if was_on
+        # Others may be about to fork as well, and have stopped it.
+        @resumes = native_on? || (@forks.positive? && @resumes)
+        @forks += 1
+        native_stop if native_on?
         parent = Process.pid
         begin
           yield
         ensure
-          child = Process.pid != parent
-          @pauses = 0 if child
-          start(true) if was_on || (child && @paused)
+          after_fork(Process.pid != parent)
         end
+      end
+
+      def after_fork(child)
+        @forks = child ? 0 : @forks - 1
+        @pauses = 0 if child
+        # Somebody may have switched it off, or on with other settings.
+        return if @settings.nil? || native_on?
+
+        start(true) if @forks.zero? && (@resumes || (child && @paused))
       end
 
       PAUSED = "paused while this process runs a supervisor, whose nodes have it on"
