@@ -22,9 +22,10 @@ module SwarmNative
   # it quiet, HUP restarts its nodes one after the other, TTIN is passed on to them. What was trapped before `run` is
   # called too, and put back afterwards.
   class Supervisor
-    # What `nodes` tells of one node. Times are Time objects.
-    Snapshot = Struct.new(:id, :pid, :state, :since, :restarts, :started_at, :last_report_at, :restart_at, :memory,
-                          :last_exit, :last_reason, keyword_init: true)
+    # What `nodes` tells of one node. Times are Time objects; `last_report` is the code that its process reported last,
+    # and `reports` how often it has.
+    Snapshot = Struct.new(:id, :pid, :state, :since, :restarts, :started_at, :last_report_at, :last_report, :reports,
+                          :restart_at, :memory, :last_exit, :last_reason, keyword_init: true)
 
     # @return [Array<Array(String, String, String, String)>] each setting: name, default, what is allowed, why
     def self.settings = Core.settings

@@ -102,6 +102,22 @@ KarafkaApp::VERSIONS.each do |version|
       expect(result.status.exitstatus).to eq(0)
     end
 
+    it "gives a node's status as Karafka does: what it has reported since it was last asked", if: newest do
+      setup = <<~'RUBY'
+        %w[node_ready node_unhealthy].each do |name|
+          Karafka.monitor.subscribe("swarm_native.#{name}") do |event|
+            say "status", event[:node].status, event[:node].status
+          end
+        end
+      RUBY
+      result = run_karafka(setup + once("Karafka::App.config.swarm.node.unhealthy(7)")) do |app|
+        app.wait_until_fetching(2)
+        app.wait_until_ready(2)
+        app.signal("TERM")
+      end
+      expect(result.out.scan(/^status (.*)$/).flatten).to eq(["0 -1", "7 -1", "0 -1"])
+    end
+
     it "tells how each node ended and why, in events and in Karafka's log" do
       setup = <<~'RUBY'
         Karafka.monitor.subscribe("swarm_native.node_exited") do |event|
@@ -176,6 +192,26 @@ KarafkaApp::VERSIONS.each do |version|
     it "takes nodes with it when the supervisor is killed, also ones whose GVL is held" do
       kill_while_gvl_is_held do |handles|
         expect(handles.map { |handle| handle.wait(15) }).not_to include(nil)
+      end
+    end
+
+    # Only an adopter hears of an orphan's exit code.
+    it "has orphans leave with Karafka's exit code for them", if: newest do
+      { "nil" => 3, "Karafka::App.config.internal.swarm.orphaned_exit_code = 41" => 41 }.each do |setting, code|
+        setup = <<~RUBY
+          #{setting}
+          require "fiddle"
+          prctl = Fiddle::Function.new(Fiddle::Handle::DEFAULT["prctl"], [Fiddle::TYPE_INT] + [Fiddle::TYPE_LONG] * 4,
+                                       Fiddle::TYPE_INT)
+          prctl.call(36, 1, 0, 0, 0) # PR_SET_CHILD_SUBREAPER
+          if (supervisor = fork)
+            Process.wait(supervisor)
+            say "orphan", Process.wait2.last.exitstatus
+            exit!(0)
+          end
+          Karafka.monitor.subscribe("swarm_native.node_ready") { Process.kill(:KILL, Process.pid) }
+        RUBY
+        expect(run_karafka(setup) { nil }.out).to match(/^orphan #{code}$/)
       end
     end
 

@@ -87,6 +87,7 @@ RSpec.describe SwarmNative::Supervisor, "#nodes" do
       node = swarm.nodes[0]
       puts node.frozen?, node.id, node.state, node.restarts, node.last_reason, node.last_exit.pid == old, node.last_exit.termsig
       puts (Time.now - node.started_at).between?(0, 10), (Time.now - node.last_report_at).between?(0, 10)
+      puts node.last_report, node.reports >= 1
       puts swarm.nodes[1].last_exit.inspect, swarm.nodes[1].restarts
       # Since it is ready, which is a little later than it was forked.
       puts (node.since - node.started_at).between?(0, 10), node.since <= Time.now
@@ -94,7 +95,7 @@ RSpec.describe SwarmNative::Supervisor, "#nodes" do
       thread.join
       puts swarm.nodes.map(&:state).inspect
     RUBY
-    expect(result.out).to eq("true\n0\nready\n1\nkilled\ntrue\n9\ntrue\ntrue\nnil\n0\ntrue\ntrue\n[:idle, :idle]\n")
+    expect(result.out).to eq("true\n0\nready\n1\nkilled\ntrue\n9\ntrue\ntrue\n0\ntrue\nnil\n0\ntrue\ntrue\n[:idle, :idle]\n")
   end
 
   it "says when the next process of a waiting node is due" do

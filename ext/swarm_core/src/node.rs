@@ -37,6 +37,8 @@ pub struct Life {
     pub started_at: Instant,
     /// When it reported last.
     pub reported_at: Option<Instant>,
+    /// The code that it reported then, and how often it has reported.
+    pub report: Option<(u32, u64)>,
     /// When it became ready.
     pub ready_at: Option<Instant>,
     /// When it was told to stop.
@@ -61,6 +63,7 @@ impl Life {
             pid,
             started_at: rules.now,
             reported_at: None,
+            report: None,
             ready_at: None,
             told_at: None,
             memory: None,
@@ -347,8 +350,9 @@ impl Node {
     }
 
     fn told(&mut self, mut life: Life, report: Report, rules: &Rules<'_>, out: &mut Vec<Action>) -> State {
-        if report.worst.is_some() {
+        if let Some(code) = report.worst {
             life.reported_at = Some(rules.now);
+            life.report = Some((code, life.report.map_or(1, |(_, times)| times + 1)));
         }
         match report.worst {
             Some(code) if code > 0 && !rules.quiet => self.unhealthy(life, Reason::Unhealthy(code), rules, out),

@@ -215,6 +215,8 @@ settings! {
         "Whether a node that ends by itself with status 0 is replaced or has done its work.";
     orphan: Duration = secs(0.0), Seconds(0.0..=DAY),
         "How long a node may still work when its supervisor has died. 0: it exits at once.";
+    orphan_exit_code: i32 = 3, Whole(0..=255),
+        "The exit code of a node whose supervisor has died.";
     at_exit: bool = true, Flag,
         "Whether at_exit blocks of the supervisor's process run in its nodes, as in any fork.";
     warmup: bool = true, Flag,

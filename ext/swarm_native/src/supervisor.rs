@@ -289,7 +289,7 @@ impl Core {
         let policy = fleet.policy();
         let grace = policy.orphan();
         newborn
-            .watch(grace, Arc::clone(&this.orphaned))
+            .watch(grace, policy.orphan_exit_code(), Arc::clone(&this.orphaned))
             .map_err(|failed| error::raise(ruby, "Error", format!("starting the orphan watch: {failed}")))?;
         let adjusted = newborn.adjust(policy.worker_niceness(), policy.oom_score_adj());
         this.newborn.replace(Some(newborn));
@@ -307,7 +307,7 @@ impl Core {
 
     /// In the child: the descriptor on which it is asked, once the parent says go; nil when it never will.
     fn wait_for_go(&self) -> Option<i32> {
-        let (reports, questions) = self.newborn.take()?.wait_for_go()?;
+        let (reports, questions) = self.newborn.take()?.wait_for_go(self.fleet.borrow().policy().orphan_exit_code())?;
         self.reports.replace(Some(reports));
         Some(questions.into_raw_fd())
     }

@@ -49,7 +49,7 @@ module SwarmNative
                   process.notice_signal connection.listener.before_fetch_loop connection.listener.fetch_loop].freeze
 
       SETTINGS = %i[manager supervision_interval liveness_interval liveness_listener node_report_timeout
-                    node_restart_timeout].freeze
+                    node_restart_timeout orphaned_exit_code].freeze
 
       # Of librdkafka, beyond what the binding has as methods.
       FUNCTIONS = %w[rd_kafka_consumer_poll rd_kafka_queue_get_main rd_kafka_queue_get_consumer rd_kafka_queue_length

@@ -13,7 +13,7 @@ module SwarmNative
       def initialize(id, loop)
         super(id, ::Process.pid)
         @loop = loop
-        @reported_at = nil
+        @seen = nil
       end
 
       # @api private
@@ -33,11 +33,11 @@ module SwarmNative
       # @note In the supervisor. The native supervisor acts on reports by itself.
       def status
         snapshot = @loop.snapshot(id)
-        at = snapshot&.last_report_at
-        return -1 if at.nil? || at == @reported_at
+        report = snapshot && [snapshot.pid, snapshot.reports]
+        return -1 if snapshot&.last_report.nil? || report == @seen
 
-        @reported_at = at
-        snapshot.last_reason.to_s[/unhealthy\((\d+)\)/, 1].to_i
+        @seen = report
+        snapshot.last_report
       end
 
       def alive?

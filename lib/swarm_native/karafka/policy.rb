@@ -23,6 +23,7 @@ module SwarmNative
           {
             nodes: config.swarm.nodes, report: :manual, ready: :manual, warmup: false, report_timeout: report_timeout,
             boot_timeout: [report_timeout, 60.0].max, shutdown_timeout: kill_after(config),
+            orphan_exit_code: swarm.orphaned_exit_code & 0xff, # as the kernel takes it
             **least_wait(swarm), **settings.to_policy
           }
         end

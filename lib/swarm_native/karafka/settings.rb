@@ -6,7 +6,8 @@ module SwarmNative
     # Values are checked when the swarm starts, all at once.
     class Settings
       # Karafka's own settings say these, or its way of working does.
-      KARAFKAS = %w[nodes report report_interval report_timeout ready ready_after shutdown_timeout warmup at_exit].freeze
+      KARAFKAS = %w[nodes report report_interval report_timeout ready ready_after shutdown_timeout orphan_exit_code warmup
+                    at_exit].freeze
       # Here `restart_backoff` says both.
       BACKOFF = %w[backoff_min backoff_max].freeze
       private_constant :KARAFKAS, :BACKOFF

@@ -150,10 +150,10 @@ fn pid_of_the_unknown(reports: &OwnedFd) -> Option<Pid> {
 
 impl Newborn {
     /// Starts the orphan watch: see [`super::orphan`].
-    pub fn watch(&self, grace: Duration, orphaned: Arc<AtomicBool>) -> std::io::Result<()> {
+    pub fn watch(&self, grace: Duration, exit_code: i32, orphaned: Arc<AtomicBool>) -> std::io::Result<()> {
         let own = Pidfd::open(rustix::process::getpid().as_raw_nonzero().get())?;
         let supervisor = Pidfd::from_fd(self.supervisor.try_clone_fd()?, self.supervisor.pid());
-        super::orphan::watch(supervisor, own, grace, orphaned)
+        super::orphan::watch(supervisor, own, grace, exit_code, orphaned)
     }
 
     /// Sets the process's niceness and how readily the kernel ends it when memory runs out.
@@ -175,7 +175,7 @@ impl Newborn {
 
     /// Waits until the parent says go; returns where to report, and where questions come. None: it has given this child
     /// up. Where it has died, the child ends here as an orphan: it has done nothing yet that a grace would be for.
-    pub fn wait_for_go(self) -> Option<(OwnedFd, OwnedFd)> {
+    pub fn wait_for_go(self, orphan_exit_code: i32) -> Option<(OwnedFd, OwnedFd)> {
         loop {
             let mut fds = [PollFd::new(&self.go, PollFlags::IN), PollFd::new(&self.supervisor, PollFlags::IN)];
             match poll(&mut fds, None) {
@@ -183,7 +183,7 @@ impl Newborn {
                     let said = rustix::io::read(self.go.as_fd(), &mut [0u8; 1]);
                     return (said == Ok(1)).then_some((self.reports, self.go));
                 }
-                Ok(_) if !fds[1].revents().is_empty() => super::orphan::leave(),
+                Ok(_) if !fds[1].revents().is_empty() => super::orphan::leave(orphan_exit_code),
                 Ok(_) | Err(_) => {}
             }
         }

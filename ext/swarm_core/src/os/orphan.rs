@@ -14,15 +14,18 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::pidfd::Pidfd;
 
-/// The exit code of a node whose supervisor has died.
-pub const EXIT_CODE: i32 = 3;
-
 /// The thread needs room for a poll and for nothing else.
 const STACK: usize = 64 * 1024;
 
 /// Starts the watch in a node. `own` is the node's own handle. With `grace` the node is told by a SIGTERM first, and
 /// has that long; `orphaned` turns true before.
-pub fn watch(supervisor: Pidfd, own: Pidfd, grace: Duration, orphaned: Arc<AtomicBool>) -> std::io::Result<()> {
+pub fn watch(
+    supervisor: Pidfd,
+    own: Pidfd,
+    grace: Duration,
+    exit_code: i32,
+    orphaned: Arc<AtomicBool>,
+) -> std::io::Result<()> {
     thread::Builder::new().name("orphan-watch".into()).stack_size(STACK).spawn(move || {
         run_soon_once_woken();
         while !ended(&supervisor) {}
@@ -32,15 +35,15 @@ pub fn watch(supervisor: Pidfd, own: Pidfd, grace: Duration, orphaned: Arc<Atomi
             let _ = own.signal(libc::SIGTERM);
             thread::sleep(grace);
         }
-        leave()
+        leave(exit_code)
     })?;
     Ok(())
 }
 
 /// Ends this process as an orphan: no at_exit block, no closing of anything, nobody left to hear a reason.
-pub fn leave() -> ! {
+pub fn leave(exit_code: i32) -> ! {
     // SAFETY: `_exit` touches no lock and no memory of the process, so it is right in any state.
-    unsafe { libc::_exit(EXIT_CODE) }
+    unsafe { libc::_exit(exit_code) }
 }
 
 /// Waits for the end of the process; false where the wait was cut short.

@@ -76,6 +76,8 @@ pub fn snapshot(ruby: &Ruby, node: &Node, now: Instant) -> Result<RHash, Error> 
     hash.aset(ruby.to_symbol("restarts"), node.restarts())?;
     hash.aset(ruby.to_symbol("started_at"), life.map(|life| ago(life.started_at)))?;
     hash.aset(ruby.to_symbol("last_report_at"), life.and_then(|life| life.reported_at).map(ago))?;
+    hash.aset(ruby.to_symbol("last_report"), life.and_then(|life| life.report).map(|(code, _)| code))?;
+    hash.aset(ruby.to_symbol("reports"), life.and_then(|life| life.report).map_or(0, |(_, times)| times))?;
     hash.aset(ruby.to_symbol("restart_at"), restart_in)?;
     hash.aset(ruby.to_symbol("memory"), life.and_then(|life| life.memory))?;
     let end = node.last_end();
