@@ -33,6 +33,30 @@ KarafkaApp::VERSIONS.each do |version|
       expect(result.status.exitstatus).to eq(0)
     end
 
+    # Plain Karafka tells it no more from the first signal on.
+    it "says that it looks after its nodes for as long as it takes them to stop", if: newest do
+      setup = <<~RUBY
+        Karafka::App.config.shutdown_timeout = 60_000
+        Karafka::App.config.internal.swarm.supervision_interval = 100
+        Karafka.monitor.subscribe("swarm.manager.control") { say "control", Process.pid }
+        class Consumer
+          def consume = (say "working"; sleep 0.01 until File.exist?("enough"))
+        end
+      RUBY
+      topic = new_topic(partitions: 2)
+      produce(topic, 1)
+      result = run_karafka(setup, topic: topic) do |app|
+        app.wait_until_ready
+        app.wait_for(/^working/)
+        app.signal("TERM")
+        app.wait_for(/^app\.stopping #{app.pid}/)
+        looks = app.lines("control").size
+        wait_until(KarafkaApp::PATIENCE, "more looks") { app.lines("control").size > looks + 5 }
+        File.write(File.join(app.process.scratch, "enough"), "")
+      end
+      expect(result.status.exitstatus).to eq(0)
+    end
+
     # A swarm with Karafka's Kubernetes probe, which is asked once a node was replaced and all are quiet.
     # @yieldparam sockets [Proc] whether a process has the probe's socket
     # @yieldparam answer [Proc] the probe's status
