@@ -123,7 +123,8 @@ RSpec.describe "SwarmNative::Kafka::Offsets", :kafka do
 
     it "finds the first message from a moment on, goes there, and to the end where there is none" do
       %w[a b c].each_with_index { |payload, i| fill(payload, timestamp: start + i) }
-      consumer = assigned(topic => [0])
+      # Committed offsets are not asked for: a group's coordinator may not be there yet.
+      consumer = assigned(topic => { 0 => :beginning })
       expect(texts(consumer, 3)).to eq %w[a b c]
       expect(consumer.offsets_for_times(topic => { 0 => start + 0.5 })).to eq(topic => { 0 => 1 })
       expect(consumer.offsets_for_times({ topic => { 0 => start + 60, 1 => start } }, timeout: 10)).to eq({})
@@ -136,7 +137,7 @@ RSpec.describe "SwarmNative::Kafka::Offsets", :kafka do
 
     it "knows the leader's epoch of a message" do
       fill("a")
-      expect(take(assigned(topic => [0]), 1).first.leader_epoch).to be >= 0
+      expect(take(assigned(topic => { 0 => :beginning }), 1).first.leader_epoch).to be >= 0
     end
   end
 

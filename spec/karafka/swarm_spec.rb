@@ -62,6 +62,23 @@ KarafkaApp::VERSIONS.each do |version|
       { "looks" => looks.uniq.sort, "supervisor" => others, "nodes" => told.values.map(&:uniq) }
     end
 
+    it "passes the options of the command on to its nodes" do
+      left_out, wanted = new_topic(partitions: 2), new_topic(partitions: 2)
+      produce(left_out, 1, "left-out")
+      produce(wanted, 1, "wanted")
+      result = run_karafka(topic: "#{left_out},#{wanted}", args: ["--include-topics", wanted]) do |app|
+        app.wait_for(/^consumed \d+ wanted-0/)
+        # A replacement too.
+        app.signal("HUP")
+        app.wait_until_fetching(2)
+        produce(wanted, 2, "more")
+        app.wait_for(/^consumed #{app.fetching.last} more-1/)
+        app.signal("TERM")
+      end
+      expect(result.out).not_to include("left-out")
+      expect(result.status.exitstatus).to eq(0)
+    end
+
     it "tells what Karafka tells, in the same order, with the same payloads" do
       plain = told(plain: true)
       expect(plain["supervisor"].size).to be >= 10

@@ -43,7 +43,7 @@ module KarafkaApp
         config.respond_to?(:group_id=) ? config.group_id = ENV.fetch("APP_GROUP") : config.consumer_group = "g"
         config.logger = Logger.new(ENV["APP_LOG"] ? $stdout : File::NULL)
       end
-      routes.draw { topic(ENV.fetch("APP_TOPIC")) { consumer Consumer } }
+      routes.draw { ENV.fetch("APP_TOPIC").split(",").each { |name| topic(name) { consumer Consumer } } }
     end
 
     EVENTS = %w[app.supervising app.running app.quieting app.quiet app.stopping app.stopped app.terminated
@@ -137,8 +137,8 @@ module KarafkaApp
   # @return [RubyProcess::Result]
   def run_karafka(setup = "", version: karafka_version, nodes: 1, topic: new_topic(partitions: 2), plain: false,
                   command: "swarm", kafka: {}, env: {}, deadline: 2 * PATIENCE, **options, &block)
-    env = { "APP_KARAFKA" => version, "APP_NODES" => nodes.to_s, "APP_TOPIC" => topic, "APP_GROUP" => "group-#{topic}",
-            "APP_SERVERS" => bootstrap_servers, "APP_PLAIN" => ("1" if plain), "APP_COMMAND" => command,
+    env = { "APP_KARAFKA" => version, "APP_NODES" => nodes.to_s, "APP_TOPIC" => topic,
+            "APP_GROUP" => "group-#{topic.tr(",", "-")}", "APP_SERVERS" => bootstrap_servers, "APP_PLAIN" => ("1" if plain), "APP_COMMAND" => command,
             "APP_KAFKA" => JSON.generate(kafka), "KARAFKA_ENV" => "production", **test_gems_env, **env }
     setup, options[:library] = "#{PACE}#{setup}", nil if plain
     run_ruby(PROGRAM.sub("%<setup>s") { setup }, env: env, deadline: deadline, **options) do |process|
