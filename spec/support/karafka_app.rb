@@ -128,6 +128,7 @@ module KarafkaApp
   end
 
   # @param setup [String] Ruby code that runs before the command
+  # @param topic [String] one, or several with commas between
   # @param command [String] of Karafka's command line
   # @param plain [Boolean] without anything of this gem: for examples that show that plain Karafka fails where the drop-in
   #   does not
@@ -138,7 +139,8 @@ module KarafkaApp
   def run_karafka(setup = "", version: karafka_version, nodes: 1, topic: new_topic(partitions: 2), plain: false,
                   command: "swarm", kafka: {}, env: {}, deadline: 2 * PATIENCE, **options, &block)
     env = { "APP_KARAFKA" => version, "APP_NODES" => nodes.to_s, "APP_TOPIC" => topic,
-            "APP_GROUP" => "group-#{topic.tr(",", "-")}", "APP_SERVERS" => bootstrap_servers, "APP_PLAIN" => ("1" if plain), "APP_COMMAND" => command,
+            "APP_GROUP" => "group-#{topic.tr(",", "-")}", "APP_SERVERS" => bootstrap_servers,
+            "APP_PLAIN" => ("1" if plain), "APP_COMMAND" => command,
             "APP_KAFKA" => JSON.generate(kafka), "KARAFKA_ENV" => "production", **test_gems_env, **env }
     setup, options[:library] = "#{PACE}#{setup}", nil if plain
     run_ruby(PROGRAM.sub("%<setup>s") { setup }, env: env, deadline: deadline, **options) do |process|
