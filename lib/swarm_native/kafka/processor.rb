@@ -53,7 +53,7 @@ module SwarmNative
       def initialize(config:, topics:, **settings)
         @settings = Settings.new(config: config, topics: topics, **settings)
         @listeners = Hash.new { |hash, name| hash[name] = [] }
-        @stopping = @quiet = false
+        @quiet = false
         @stopped_at = @session = nil
       end
 
@@ -103,7 +103,6 @@ module SwarmNative
       # @return [self]
       def stop
         @stopped_at ||= Process.clock_gettime(Process::CLOCK_MONOTONIC)
-        @stopping = true
         @session&.wake
         self
       end
@@ -119,7 +118,7 @@ module SwarmNative
       end
 
       # @return [Boolean]
-      def stopping? = @stopping
+      def stopping? = !@stopped_at.nil?
 
       # @return [Boolean]
       def quiet? = @quiet
@@ -135,7 +134,7 @@ module SwarmNative
       attr_reader :stopped_at
 
       # @api private
-      def ending? = @stopping || @quiet
+      def ending? = stopping? || @quiet
 
       # @api private
       def heard?(name) = @listeners.key?(name)
@@ -162,7 +161,7 @@ module SwarmNative
       def start(node, single, block)
         raise ArgumentError, "a processor needs a block: the work" unless block
         raise SwarmNative::Error, "this processor runs already" if @session
-        return self if @stopping
+        return self if stopping?
 
         begin
           @session = Session.new(@settings, self, node, single, block)
@@ -173,7 +172,7 @@ module SwarmNative
         self
       ensure
         unless @session
-          @stopping = @quiet = false
+          @quiet = false
           @stopped_at = nil
         end
       end

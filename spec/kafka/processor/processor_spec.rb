@@ -324,11 +324,11 @@ RSpec.describe "SwarmNative::Kafka::Processor", :kafka do
     end
 
     it "gets on with each message: consuming_ttl is for one of them, not for all that were fetched" do
-      topic = topic_with(%w[a b c d])
-      processor = processor(topic, consuming_ttl: 2.0)
+      topic = topic_with(%w[a b c d e f])
+      processor = processor(topic, consuming_ttl: 3.0)
       start(processor, :each_message) { sleep 0.7 }
-      wait_until(30, "all") { committed(topic)[0] == 4 }
-      expect(named(:consumed).map(&:duration).max).to be > 2.0
+      wait_until(30, "all") { committed(topic)[0] == 6 }
+      expect(named(:consumed).map(&:duration).max).to be > 3.0
       expect(named(:error)).to eq []
     end
 
@@ -488,6 +488,22 @@ RSpec.describe "SwarmNative::Kafka::Processor", :kafka do
       expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - start_time).to be < 20
       shutdown = named(:error).find { |event| event.reason == "shutdown" }
       expect(shutdown.error.message.scan(%r{#{topic}/\d}).sort).to eq ["#{topic}/0", "#{topic}/1"]
+    end
+
+    it "counts the shutdown_timeout from the stop on, also where a block keeps the listener from seeing it" do
+      topic = topic_with(%w[a b c])
+      processor = processor(topic, max_batch: 1, max_messages: 1, shutdown_timeout: 3.0)
+      now = -> { Process.clock_gettime(Process::CLOCK_MONOTONIC) }
+      stopped = nil
+      processor.on(:paused) do
+        processor.stop
+        stopped ||= now.call
+        sleep 0.01 until now.call > stopped + 3.2
+      end
+      start(processor) { sleep }
+      wait_until(60, "the end") { !processor.running? && stopped }
+      expect(now.call - stopped).to be < 6
+      expect(named(:error).map(&:reason)).to eq %w[shutdown]
     end
 
     it "may come before the run, and one that has run may run again" do
