@@ -41,22 +41,11 @@ RSpec.describe "how a drop-in swarm ends", :karafka, :kafka, :test_gems do
 
   # What is killed may take its time to go, and then Karafka's own deadline comes first.
   it "ends with exit code 2 also where Karafka itself finds that nodes did not stop in time" do
-    setup = <<~RUBY
-      Karafka::App.config.shutdown_timeout = 3_000
-      Karafka::App.config.internal.respond_to?(:forceful_shutdown_wait) &&
-        Karafka::App.config.internal.forceful_shutdown_wait = 0
-      Karafka::Swarm::Supervisor.send(:remove_const, :SHUTDOWN_GRACE_PERIOD)
-      Karafka::Swarm::Supervisor.const_set(:SHUTDOWN_GRACE_PERIOD, 500)
+    result = stop_deaf(3_000, <<~RUBY)
       # Before the node is killed.
       SwarmNative::Karafka::Supervision.send(:remove_const, :MARGIN)
       SwarmNative::Karafka::Supervision::MARGIN = -3_000
-      Karafka.monitor.subscribe("app.running") { trap("TERM", "IGNORE"); say "deaf" }
     RUBY
-    result = run_karafka(setup) do |app|
-      app.wait_for(/^deaf/)
-      app.wait_until_fetching(1)
-      app.signal("TERM")
-    end
     expect(result.status.exitstatus).to eq(2)
     expect(result.out.scan(/^error\.occurred #{result.status.pid} app\.stopping\.error/).size).to eq(1)
   end

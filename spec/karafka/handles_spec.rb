@@ -32,6 +32,20 @@ KarafkaApp::VERSIONS.each do |version|
     # A handle that nobody can disconnect.
     def stranger = '$stranger = Rdkafka::Config.new("bootstrap.servers": ENV.fetch("APP_SERVERS")).producer'
 
+    # Has the node replaced.
+    # @yieldparam app [KarafkaApp::Running] once the node is killed
+    # @return [RubyProcess::Result]
+    def restart(setup)
+      run_karafka(setup) do |app|
+        first = app.wait_until_fetching(1).first
+        app.wait_until_ready
+        Process.kill(:KILL, first)
+        yield app if block_given?
+        app.wait_until_fetching(2)
+        app.signal("TERM")
+      end
+    end
+
     it "refuses to start beside a handle that stays live, and names it" do
       result = run_karafka(stranger) { nil }
       expect(result.status.exitstatus).to eq(1)
@@ -50,14 +64,7 @@ KarafkaApp::VERSIONS.each do |version|
     # The gem's own, whichever Karafka runs on it.
     it "tells of a handle that stays live at a restart, and forks beside it in the end", if: newest do
       setup = %(Karafka.monitor.subscribe("app.supervising") { #{stranger} })
-      result = run_karafka(setup) do |app|
-        first = app.wait_until_fetching(1).first
-        app.wait_until_ready
-        Process.kill(:KILL, first)
-        app.wait_for(/^error\.occurred \d+ swarm\.supervisor\.error,.*Rdkafka::Producer/)
-        app.wait_until_fetching(2)
-        app.signal("TERM")
-      end
+      result = restart(setup) { |app| app.wait_for(/^error\.occurred \d+ swarm\.supervisor\.error,.*Rdkafka::Producer/) }
       expect(result.status.exitstatus).to eq(0)
       expect(result.out).to include("forked beside a live librdkafka handle")
     end
@@ -67,13 +74,7 @@ KarafkaApp::VERSIONS.each do |version|
         SwarmNative::ForkGuard.mode = :off
         Karafka.monitor.subscribe("app.supervising") { #{stranger} }
       RUBY
-      result = run_karafka(setup) do |app|
-        first = app.wait_until_fetching(1).first
-        app.wait_until_ready
-        Process.kill(:KILL, first)
-        app.wait_until_fetching(2)
-        app.signal("TERM")
-      end
+      result = restart(setup)
       expect(result.status.exitstatus).to eq(0)
       expect(result.out).not_to include("error.occurred")
     end

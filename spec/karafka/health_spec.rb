@@ -144,19 +144,7 @@ KarafkaApp::VERSIONS.each do |version|
     end
 
     it "kills what does not stop within its time, and ends with exit code 2 and Karafka's error" do
-      setup = <<~RUBY
-        Karafka::App.config.shutdown_timeout = 1_000
-        Karafka::App.config.internal.respond_to?(:forceful_shutdown_wait) &&
-          Karafka::App.config.internal.forceful_shutdown_wait = 0
-        Karafka::Swarm::Supervisor.send(:remove_const, :SHUTDOWN_GRACE_PERIOD)
-        Karafka::Swarm::Supervisor.const_set(:SHUTDOWN_GRACE_PERIOD, 500)
-        Karafka.monitor.subscribe("app.running") { trap("TERM", "IGNORE"); say "deaf" }
-      RUBY
-      result = run_karafka(setup) do |app|
-        app.wait_for(/^deaf/)
-        app.wait_until_fetching(1)
-        app.signal("TERM")
-      end
+      result = stop_deaf(1_000)
       expect(result.status.exitstatus).to eq(2)
       expect(result.out).to match(/^native\.node_killed \d+ stopped/)
       expect(result.out).to match(/^error\.occurred #{result.status.pid} app\.stopping\.error/)

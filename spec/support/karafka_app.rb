@@ -148,6 +148,26 @@ module KarafkaApp
     end
   end
 
+  # Stops a swarm whose node does not hear of it.
+  # @param time [Integer] `shutdown_timeout`, in milliseconds
+  # @return [RubyProcess::Result]
+  def stop_deaf(time, setup = "")
+    setup = <<~RUBY
+      Karafka::App.config.shutdown_timeout = #{time}
+      Karafka::App.config.internal.respond_to?(:forceful_shutdown_wait) &&
+        Karafka::App.config.internal.forceful_shutdown_wait = 0
+      Karafka::Swarm::Supervisor.send(:remove_const, :SHUTDOWN_GRACE_PERIOD)
+      Karafka::Swarm::Supervisor.const_set(:SHUTDOWN_GRACE_PERIOD, 500)
+      #{setup}
+      Karafka.monitor.subscribe("app.running") { trap("TERM", "IGNORE"); say "deaf" }
+    RUBY
+    run_karafka(setup) do |app|
+      app.wait_for(/^deaf/)
+      app.wait_until_fetching(1)
+      app.signal("TERM")
+    end
+  end
+
   # The version that the examples of this group run on: `karafka: "2.5.9"` in its tags, else the newest for this Ruby.
   def karafka_version
     tag = self.class.metadata[:karafka]
