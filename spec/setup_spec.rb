@@ -4,10 +4,10 @@
 RSpec.describe "bin/setup" do
   # Runs set_up_packages where the PATH holds the plain tools, the programs given and the stand-ins (name => script).
   # A stand-in's calls are written down by "log".
-  def set_up(groups: "", programs: [], stand_ins: {}, lists: true)
+  def set_up(groups: "", programs: [], stand_ins: {}, lists: true, before: "")
     tools = links(%w[bash env dirname sort head sed grep tr cat touch] + programs)
     no_home = { "CARGO_HOME" => "/nowhere", "HOME" => "/nowhere" }
-    run_ruby(<<~RUBY, library: nil, deadline: 20, args: [ROOT, groups], env: no_home)
+    run_ruby(<<~RUBY, library: nil, deadline: 20, args: [ROOT, groups, before], env: no_home)
       Dir.mkdir("bin")
       #{tools}.each { |name, path| File.symlink(path, "bin/\#{name}") if path }
       #{stand_ins}.each do |name, script|
@@ -15,8 +15,8 @@ RSpec.describe "bin/setup" do
         File.write("bin/\#{name}", "#!/usr/bin/env bash\\necho \#{name} \\"$@\\" >>\#{Dir.pwd}/log\\n\#{script}\\n")
         File.chmod(0o755, "bin/\#{name}")
       end
-      root, groups = ARGV
-      script = ". \#{root}/bin/setup; has_package_lists() { #{lists}; }; set_up_packages \#{groups}"
+      root, groups, before = ARGV
+      script = ". \#{root}/bin/setup; has_package_lists() { #{lists}; }; \#{before}; set_up_packages \#{groups}"
       system({ "PATH" => "\#{Dir.pwd}/bin" }, "bin/bash", "-c", script)
       puts "status \#{$?.exitstatus}", (File.read("log") if File.exist?("log"))
     RUBY
@@ -48,6 +48,19 @@ RSpec.describe "bin/setup" do
     expect(installs.first.split).to include("gcc", "libc6-dev", "g++", "make", "pkg-config", "libssl-dev")
     expect(installs.first.split).not_to include("ruby", "cargo")
     expect(result.out).to match(/^status 0$/)
+  end
+
+  # What stands in a system's folder llvm-14/lib => whether libclang-dev is missing.
+  { ["libclang-cpp.so.14"] => true, ["libclang.so.1"] => true,
+    ["libclang.so.1", "clang/14.0.6/include/stddef.h"] => false }.each do |files, missing|
+    it "#{missing ? 'installs' : 'does not install'} libclang-dev where #{files.join(' and ')} is there" do
+      before = ["libclang_folders=$PWD/llvm-14/lib", "unset LIBCLANG_PATH",
+                *files.map { |file| "mkdir -p llvm-14/lib/#{File.dirname(file)}; touch llvm-14/lib/#{file}" }].join(";")
+      stand_ins = { **cargo, **root_user, "apt-get" => "exit 0" }
+      result = set_up(programs: [*ours, "mkdir"], stand_ins: stand_ins, before: before)
+      expect(result.out).to match(/^status 0$/), result.inspect
+      expect(calls(result, "apt-get").grep(/ install .*libclang-dev/).any?).to be(missing), result.inspect
+    end
   end
 
   it "fetches package lists first where there are none" do

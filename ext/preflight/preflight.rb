@@ -149,7 +149,8 @@ class Preflight
   def libclang
     return if @env["LIBCLANG_PATH"]
 
-    library = Dir[*LIBCLANG].find { |path| File.exist?(path) }
+    # libclang-cpp is another library: bindgen passes it by.
+    library = Dir[*LIBCLANG].find { |path| File.exist?(path) && !path.include?("-cpp.") }
     return Missing.new("libclang, with which the bindings to Ruby are generated", "libclang-dev") unless library
 
     # Debian has the library without the headers that it looks for beside itself.
