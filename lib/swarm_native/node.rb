@@ -27,7 +27,8 @@ module SwarmNative
       @lock = Mutex.new
       @told = ConditionVariable.new
       @bell = nil
-      @stopping = @quiet = false
+      @stopped_by = nil
+      @quiet = false
       @unsent_ready = false
       @unsent_code = nil
     end
@@ -57,7 +58,11 @@ module SwarmNative
     end
 
     # True once the node was told to stop: by its supervisor, or by a TERM, INT or QUIT of its own.
-    def stopping? = @stopping
+    def stopping? = !@stopped_by.nil?
+
+    # @api private
+    # @return [String, nil] the signal that told it to stop
+    attr_reader :stopped_by
 
     # True once the node was told to fetch no more (TSTP): finish what there is, and wait for the stop.
     def quiet? = @quiet
@@ -74,7 +79,7 @@ module SwarmNative
     def wait(timeout = nil)
       deadline = timeout && (now + timeout)
       @lock.synchronize do
-        until @stopping || (@quiet && !Thread.current.thread_variable?(HEARD_QUIET))
+        until @stopped_by || (@quiet && !Thread.current.thread_variable?(HEARD_QUIET))
           left = deadline && (deadline - now)
           return false if left && left <= 0
 
@@ -86,7 +91,7 @@ module SwarmNative
     end
 
     def inspect
-      "#<#{self.class} #{id} (pid #{pid})#{" stopping" if @stopping}#{" quiet" if @quiet}>"
+      "#<#{self.class} #{id} (pid #{pid})#{" stopping" if stopping?}#{" quiet" if @quiet}>"
     end
 
     # @api private
@@ -116,7 +121,7 @@ module SwarmNative
     # In a trap handler: notes what was told, and rings.
     def signaled(signal)
       case signal
-      when *Traps::STOP then @stopping = true
+      when *Traps::STOP then @stopped_by ||= signal
       when "TSTP" then @quiet = true
       else return
       end

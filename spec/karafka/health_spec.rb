@@ -102,6 +102,15 @@ KarafkaApp::VERSIONS.each do |version|
       expect(result.status.exitstatus).to eq(0)
     end
 
+    it "takes a code that is greater than a report can hold for the greatest" do
+      result = run_karafka(once("Karafka::App.config.swarm.node.unhealthy(2**40)")) do |app|
+        app.wait_until_fetching(2)
+        app.signal("TERM")
+      end
+      expect(result.out).to match(/^swarm\.manager\.stopping #{result.status.pid} 4294967295,0$/)
+      expect(result.status.exitstatus).to eq(0)
+    end
+
     it "gives a node's status as Karafka does: what it has reported since it was last asked", if: newest do
       setup = <<~'RUBY'
         %w[node_ready node_unhealthy].each do |name|

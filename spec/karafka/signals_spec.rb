@@ -107,6 +107,7 @@ KarafkaApp::VERSIONS.each do |version|
       it "stops a restarted node gracefully by a TERM #{words}" do
         result = kill_and_boot(send(moment)) do |app, replacement|
           expect(app.wait_for(/^native\.node_exited #{replacement} .*/).to_s).to match(/ exited .*\(exit 0\)/)
+          expect(terms(app)[replacement.to_i]).to eq(1)
         end
         expect(result.status.exitstatus).to eq(0)
       end
@@ -170,8 +171,13 @@ KarafkaApp::VERSIONS.each do |version|
     it "replaces one node after the other on HUP, and can be scaled" do
       setup = <<~'RUBY'
         Thread.new do
-          sleep 0.05 until File.exist?("scale") || Process.ppid == 1
-          Karafka::App.config.internal.swarm.manager.scale(3)
+          manager = Karafka::App.config.internal.swarm.manager
+          [3, 1].each do |size|
+            sleep 0.05 until File.exist?("scale-#{size}") || Process.ppid == 1
+            manager.scale(size)
+          end
+          sleep 0.01 until manager.nodes.size == 1 || Process.ppid == 1
+          say "left", *manager.nodes.map { |node| "#{node.id} #{node.alive?}" }
         end
       RUBY
       result = run_karafka(setup, nodes: 2) do |app|
@@ -180,9 +186,12 @@ KarafkaApp::VERSIONS.each do |version|
         app.signal("HUP")
         app.wait_for(/^native\.restarted/)
         expect(app.children & before).to eq([])
-        File.write(File.join(app.process.scratch, "scale"), "")
+        File.write(File.join(app.process.scratch, "scale-3"), "")
         app.wait_until_fetching(5)
         expect(app.children.size).to eq(3)
+        File.write(File.join(app.process.scratch, "scale-1"), "")
+        app.wait_for(/^left 0 true$/)
+        expect(app.children.size).to eq(1)
         app.signal("TERM")
       end
       expect(result.status.exitstatus).to eq(0)

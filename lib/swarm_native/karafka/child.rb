@@ -29,14 +29,18 @@ module SwarmNative
       def joined
         return unless @node
 
-        tell(:quiet) if @node.quiet?
-        tell(:stop) if @node.stopping?
+        tell(:quiet, "TSTP") if @node.quiet?
+        tell(:stop, @node.stopped_by) if @node.stopping?
       end
 
       private
 
-      def tell(what)
-        Thread.new { ::Karafka::Server.public_send(what) }
+      # As Karafka's handlers do it.
+      def tell(what, signal)
+        Thread.new do
+          ::Karafka::App.config.internal.process.send(:notice_signal, :"SIG#{signal}")
+          ::Karafka::Server.public_send(what)
+        end
       end
 
       # The supervisor counts the node as ready when it fetches, not when it was forked.

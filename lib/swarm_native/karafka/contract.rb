@@ -104,7 +104,8 @@ module SwarmNative
         def missing_bindings
           server = ::Karafka::Server.singleton_class
           [
-            ("Karafka::Server.start is gone or takes other arguments" unless takes?(server, :start, 0)),
+            *%i[start stop quiet].reject { |name| takes?(server, name, 0) }
+                               .map { |name| "Karafka::Server.#{name} is gone or takes other arguments" },
             ("log.queue is no longer on in Rdkafka::Config" unless log_queue?),
             ("revoked_partitions is gone from Karafka's rebalance manager" unless revoked_partitions?),
             *(FUNCTIONS - found_functions).map { |name| "#{name} is not in the library of Rdkafka::Bindings" }
@@ -143,9 +144,12 @@ module SwarmNative
         end
 
         def missing_settings
-          swarm = ::Karafka::App.config.internal.swarm
-          SETTINGS.reject { |name| swarm.respond_to?(name) }
-                  .map { |name| "the setting internal.swarm.#{name} is gone" }
+          internal = ::Karafka::App.config.internal
+          [
+            *("the setting internal.process is gone" unless internal.respond_to?(:process)),
+            *SETTINGS.reject { |name| internal.swarm.respond_to?(name) }
+                     .map { |name| "the setting internal.swarm.#{name} is gone" }
+          ]
         rescue NameError
           ["the settings internal.swarm are gone"]
         end

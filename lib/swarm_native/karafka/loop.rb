@@ -117,6 +117,12 @@ module SwarmNative
 
       def snapshot(id) = nodes[id]
 
+      # @return [Array<Node>] the faces of the slots that are in use
+      def present = @faces.compact.select { |face| face.id < @size || face.alive? }
+
+      # Changes the number of nodes.
+      def scale(nodes) = super.tap { @size = nodes }
+
       def face(id) = id && (@faces[id] ||= Node.new(id, self))
 
       # In a trap handler. Karafka's own handlers call this one too, once they stand.

@@ -17,8 +17,8 @@ module SwarmNative
         @loop.begin
       end
 
-      # @return [Array<Node>]
-      def nodes = @loop ? @loop.faces.compact : []
+      # @return [Array<Node>] those that there are to be, and those that are yet to go since there are to be fewer
+      def nodes = @loop ? @loop.present : []
 
       # Tells nodes to fetch no more. From then on nothing is restarted.
       def quiet = @loop&.quiet

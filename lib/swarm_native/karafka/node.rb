@@ -72,6 +72,10 @@ module SwarmNative
         nil
       end
 
+      # What a report can hold at most.
+      GREATEST_CODE = (2**32) - 1
+      private_constant :GREATEST_CODE
+
       private
 
       # Karafka's `healthy` and `unhealthy` end here, and so do those of users' own liveness listeners.
@@ -79,7 +83,7 @@ module SwarmNative
         code = content.to_i
         return false if native.nil? || code.negative?
 
-        code.zero? ? native.healthy : native.unhealthy(code)
+        code.zero? ? native.healthy : native.unhealthy([code, GREATEST_CODE].min)
       end
     end
   end
