@@ -4,7 +4,7 @@
 RSpec.describe "bin/setup" do
   # Runs set_up_packages where the PATH holds the plain tools, the programs given and the stand-ins (name => script).
   # A stand-in's calls are written down by "log".
-  def set_up(groups: "", programs: [], stand_ins: {}, lists: true, before: "")
+  def set_up(groups: "", programs: [], stand_ins: {}, lists: true, before: ":")
     tools = links(%w[bash env dirname sort head sed grep tr cat touch] + programs)
     no_home = { "CARGO_HOME" => "/nowhere", "HOME" => "/nowhere" }
     run_ruby(<<~RUBY, library: nil, deadline: 20, args: [ROOT, groups, before], env: no_home)
