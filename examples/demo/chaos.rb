@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "fiddle"
 require_relative "clock"
 require_relative "fault"
 
@@ -79,9 +80,14 @@ module Demo
   # What a node does to itself. It is told by a file with the node's pid as its name, and tells by another one when it
   # did it.
   class Misfortune
-    # A hash that C code computes for half a minute, with the GVL held all the time: no other Ruby thread of the node
-    # runs, and no signal of it is handled. It ends by itself, in case that nobody ends it.
-    ROUNDS = 90_000_000
+    # For how many seconds a node hangs in C code with the GVL held: no other Ruby thread of the node runs, and no
+    # signal of it is handled. It ends by itself, in case that nobody ends it.
+    SILENCE = 30
+
+    # A locked mutex is waited for whatever signals come. Arguments: the mutex, and until when.
+    LOCK = Fiddle::Function.new(Fiddle::Handle::DEFAULT["pthread_mutex_timedlock"],
+                                [Fiddle::TYPE_VOIDP, Fiddle::TYPE_VOIDP], Fiddle::TYPE_INT, need_gvl: true)
+    private_constant :LOCK
 
     class << self
       def order(folder, pid, kind)
@@ -114,14 +120,17 @@ module Demo
       self.class.replace("#{@path}.struck", Clock.now.to_s)
       case kind
       when "crash" then raise "the demo crashes this node"
-      when "silence" then self.class.hold_gvl(ROUNDS)
+      when "silence" then self.class.hold_gvl(SILENCE)
       else raise ArgumentError, "fault #{kind.inspect} given, allowed: crash, silence"
       end
     end
 
-    # @param rounds [Integer] 3 millions take about a second
-    def self.hold_gvl(rounds)
-      "password".crypt("$6$rounds=#{rounds}$karafkaswarm")
+    # @param seconds [Numeric]
+    def self.hold_gvl(seconds)
+      # All zeros is an unlocked one, in any C library for Linux; none is larger.
+      mutex = "\0" * 64
+      due = Time.now + seconds
+      2.times { LOCK.call(mutex, [due.to_i, due.nsec].pack("l!l!")) }
     end
   end
 end

@@ -61,7 +61,8 @@ RSpec.describe "SwarmNative::ForkGuard and another binding", :other_bindings, :t
           Process.wait(fork { exit!(5) })
           puts $?.exitstatus
         RUBY
-        expect(out(result)).to match(/^Rdkafka::Producer rdkafka#producer-\d+\n5\n\z/)
+        # Between what librdkafka logs of the broker that it does not find.
+        expect(out(result).lines.grep_v(/ERROR -- : rdkafka/).join).to match(/\ARdkafka::Producer rdkafka#producer-\d+\n5\n\z/)
       end
 
       it "waits for a handle that another thread is closing" do

@@ -4,22 +4,14 @@ require "spec_helper"
 require_relative "../support/kafka_broker"
 
 RSpec.describe "SwarmNative::Kafka::Hearing", :kafka do
-  # A message that librdkafka takes and the broker refuses; once librdkafka has heard of that, it takes none.
-  # @return [Array(String, SwarmNative::Kafka::Delivery)]
-  def refused(producer, tries: 5)
-    KafkaBroker.shared.fail_topic(topic = new_topic, 29)
-    [topic, producer.produce(topic: topic, payload: "x")]
-  rescue SwarmNative::Kafka::Error
-    (tries -= 1).positive? ? retry : raise
-  end
-
   it "tells of delivered and of failed messages, many at a time, on one thread of the producer's own" do
     topic = new_topic(partitions: 2)
     told = Queue.new
     producer = open_producer("message.send.max.retries": 0)
     expect(producer.on_delivered { |deliveries| told << [Thread.current, deliveries] }).to equal producer
     producer.produce_many(Array.new(500) { |i| { topic: topic, payload: "x", partition: i % 2 } })
-    bad, handle = refused(producer)
+    producer.flush(20)
+    bad, handle = produce_refused(producer)
     producer.close(20)
     all = Array.new(told.size) { told.pop }
     deliveries = all.flat_map(&:last)

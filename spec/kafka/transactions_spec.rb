@@ -87,10 +87,8 @@ RSpec.describe "SwarmNative::Kafka::Transactions", :kafka do
 
   it "say that they have to be aborted once a message of theirs is refused" do
     producer = transactional
-    # Not allowed to write there.
-    KafkaBroker.shared.fail_topic(topic, 29)
     producer.begin_transaction
-    producer.produce(topic: topic, payload: "x")
+    produce_refused(producer)
     expect { producer.commit_transaction(20) }.to raise_error(SwarmNative::Kafka::Error) { |error|
       expect([error.requires_abort?, error.fatal?]).to eq [true, false]
     }

@@ -191,7 +191,7 @@ KarafkaApp::VERSIONS.each do |version|
         expect(app.children.size).to eq(3)
         File.write(File.join(app.process.scratch, "scale-1"), "")
         app.wait_for(/^left 0 true$/)
-        expect(app.children.size).to eq(1)
+        wait_until(KarafkaApp::PATIENCE, "their end") { app.children.size == 1 }
         app.signal("TERM")
       end
       expect(result.status.exitstatus).to eq(0)

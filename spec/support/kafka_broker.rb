@@ -34,6 +34,17 @@ module KafkaBroker
       "heartbeat.interval.ms": 100, "fetch.wait.max.ms": 10, **more }
   end
 
+  # Produces a message to a topic that it may not write to. Once librdkafka has heard of that it takes none, so it
+  # hears of it afterwards.
+  # @return [Array(String, SwarmNative::Kafka::Delivery)]
+  def produce_refused(producer)
+    broker = KafkaBroker.shared.fail_topic(topic = new_topic, 29)
+    broker.down
+    [topic, producer.produce(topic: topic, payload: "x")]
+  ensure
+    broker.up
+  end
+
   def open_producer(**more)
     keep SwarmNative::Kafka::Producer.new("bootstrap.servers": bootstrap_servers, **more)
   end
