@@ -1,7 +1,8 @@
 # frozen_string_literal: true
 
-# Our Kafka client beside karafka-rdkafka, WaterDrop and a plain program that knows librdkafka only, on a real Apache
-# Kafka on the same machine. Each measurement is a process of its own; what is compared runs one after the other.
+# Our Kafka client beside karafka-rdkafka, WaterDrop, a plain program that knows librdkafka only and Kafka's own tools, on
+# a real Apache Kafka on the same machine. Each measurement is a process of its own; what is compared runs one after the
+# other.
 #
 #   MESSAGES=1000000 bin/bench kafka
 
@@ -11,6 +12,7 @@ require "rbconfig"
 require_relative "support"
 require_relative "../spec/support/real_kafka"
 require_relative "../spec/support/test_gems"
+require_relative "kafka/perf_tools"
 
 COUNT = Integer(ENV["MESSAGES"] || Bench.times(1_000_000, 20_000))
 # Theirs take so long that a tenth says as much.
@@ -68,16 +70,31 @@ end
 
 # A broker that has just been started is slow, and whoever comes first would pay for it: they take turns, and the first
 # round does not count.
+# @param what [String] acknowledged or delivered
 # @return [Array<Array<Float>>] milliseconds of ours, and of theirs
-def acknowledged(servers)
+def in_turns(what, servers)
   samples = { "ours" => [], "theirs" => [] }
   (ROUNDS + 1).times do |round|
     (round.even? ? samples.keys : samples.keys.reverse).each do |library|
-      some = measure(library, "acknowledged", servers, "ack", LATENCIES)[:samples]
-      samples[library].concat(some.map { |seconds| seconds * 1000 }) if round.positive?
+      some = milliseconds(library, what, servers, LATENCIES)
+      samples[library].concat(some) if round.positive?
     end
   end
   samples.values
+end
+
+def milliseconds(library, what, servers, count, **more)
+  measure(library, what, servers, "#{what}-#{library}", count, **more)[:samples].map { |seconds| seconds * 1000 }
+end
+
+# Beside nothing, then beside a busy thread.
+def report_latency(name, what, servers)
+  idle, others = in_turns(what, servers)
+  Bench.report_samples(name, "ms", idle, { "karafka-rdkafka" => others }, 50 => { ratio_goal: 1.0 }, 99 => { ratio_goal: 1.0 })
+  busy = milliseconds("ours", what, servers, LATENCIES, busy: true)
+  others = milliseconds("theirs", what, servers, FEW, busy: true)
+  Bench.report_samples("#{name} beside a busy thread", "ms", busy, { "karafka-rdkafka" => others },
+                       50 => { goal: Bench.percentile(idle, 50) + 1.0 })
 end
 
 RealKafka.start(partitions: 3) do |kafka|
@@ -106,11 +123,12 @@ RealKafka.start(partitions: 3) do |kafka|
           "poll" => [measure("theirs", "poll", servers, topic, COUNT, busy: true), 1 / 100.0],
           "poll_nb" => [measure("theirs", "poll_nb", servers, topic, COUNT, busy: true), 1 / 2.0])
 
-  idle, others = acknowledged(servers)
-  Bench.report_samples("one acknowledged message", "ms", idle, { "karafka-rdkafka" => others },
-                       50 => { ratio_goal: 1.0 }, 99 => { ratio_goal: 1.0 })
-  busy = measure("ours", "acknowledged", servers, "ack", LATENCIES, busy: true)[:samples].map { |s| s * 1000 }
-  others = measure("theirs", "acknowledged", servers, "ack", FEW, busy: true)[:samples].map { |s| s * 1000 }
-  Bench.report_samples("one acknowledged message beside a busy thread", "ms", busy, { "karafka-rdkafka" => others },
-                       50 => { goal: Bench.percentile(idle, 50) + 1.0 })
+  report_latency("one acknowledged message", "acknowledged", servers)
+  report_latency("one message from produce to consume", "delivered", servers)
+
+  tools = PerfTools.new(servers)
+  { "produce_many" => [many, tools.produce("tools", COUNT), "ProducerPerformance"],
+    "poll_batch" => [ours, tools.consume(topic, COUNT), "ConsumerPerformance"] }.each do |name, (result, rate, tool)|
+    Bench.report("#{name} against Kafka's tool", "us a message", each(result), { tool => 1_000_000 / rate })
+  end
 end

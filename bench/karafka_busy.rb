@@ -2,7 +2,7 @@
 
 # A light Karafka topic beside a busy one in the same process, plain Karafka and the drop-in in turns, on a real Kafka:
 # messages of the light one a second, what is left to the busy one, the time of single light messages, and how many
-# messages a process that does nothing else consumes a second.
+# messages a process that does nothing else consumes a second. And the same two topics by our own client.
 #
 #   ROUNDS=5 bin/bench karafka_busy
 
@@ -14,6 +14,7 @@ require_relative "../spec/support/test_gems"
 # One process each time, and what it says.
 module BusyKarafka
   APP = File.join(__dir__, "karafka", "busy_app.rb")
+  PROCESSOR = File.join(__dir__, "karafka", "processor_app.rb")
   LIGHT = Bench.times(200_000, 20_000)
   SECONDS = Bench.times(10, 3)
 
@@ -21,12 +22,12 @@ module BusyKarafka
 
   class << self
     # @return [Run]
-    def run(kafka, **more)
+    def run(kafka, app: APP, **more)
       output, input = IO.pipe
       environment = { "APP_SERVERS" => kafka.bootstrap_servers, "APP_SECONDS" => SECONDS.to_s, "APP_LIGHT" => "light",
                       "APP_BUSY" => "busy", "APP_GROUP" => "group-#{rand(1 << 40)}", "KARAFKA_ENV" => "production",
                       "GEM_PATH" => [TestGems::HOME, ENV["GEM_PATH"].to_s].join(":"), **more.transform_keys(&:to_s) }
-      pid = spawn(environment, RbConfig.ruby, APP, out: input, in: File::NULL)
+      pid = spawn(environment, RbConfig.ruby, app, out: input, in: File::NULL)
       input.close
       line = output.each_line.find { |it| it.start_with?("rates ") } || raise("the application said nothing")
       Run.new(*line.split.drop(1).map(&:to_f))
@@ -39,6 +40,9 @@ module BusyKarafka
       runs = Array.new(count) { [run(kafka, **more), run(kafka, APP_PLAIN: "1", **more)] }
       runs.transpose
     end
+
+    # By our own client.
+    def processor(kafka) = run(kafka, app: PROCESSOR, APP_COUNT: LIGHT.to_s)
 
     def fill(kafka)
       producer = SwarmNative::Kafka::Producer.new("bootstrap.servers": kafka.bootstrap_servers)
@@ -85,6 +89,11 @@ RealKafka.start(partitions: 1) do |kafka|
   Bench.report("busy messages a second (goal 0.95x)", "/s", median.call(ours, :busy),
                { "plain Karafka" => median.call(plain, :busy) })
   Bench.report("work that the busy one does a second (goal 0.9x)", "/s", median.call(ours, :work),
+               { "plain Karafka" => median.call(plain, :work) })
+  own = Array.new(rounds) { BusyKarafka.processor(kafka) }
+  Bench.report("a light message beside a busy topic, by Processor (goal: no more than with the drop-in)", "us",
+               1_000_000 / median.call(own, :light), { "drop-in" => 1_000_000 / median.call(ours, :light) }, ratio_goal: 1.0)
+  Bench.report("work that the busy one does a second beside it", "/s", median.call(own, :work),
                { "plain Karafka" => median.call(plain, :work) })
   idle, plainly = BusyKarafka.rounds(kafka, rounds, APP_IDLE: "1", APP_COUNT: BusyKarafka::LIGHT.to_s)
   # Per message, since goals are upper limits.

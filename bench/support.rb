@@ -61,7 +61,7 @@ module Bench
     reference = others.values.first
     ratio = ours.fdiv(reference).round(3) if reference&.nonzero?
     met = ratio_goal ? ratio <= ratio_goal : (ours <= goal if goal)
-    words = ratio_goal ? "ratio <= #{ratio_goal}" : ("<= #{goal} #{unit}" if goal)
+    words = ratio_goal ? "ratio <= #{ratio_goal.round(3)}" : ("<= #{round(goal)} #{unit}" if goal)
     result = { name: name, unit: unit, ours: round(ours), others: others.transform_values { |value| round(value) },
                ratio: ratio, goal: words, met: met }
     puts row(result)

@@ -2,6 +2,8 @@
 
 require "json"
 require "rbconfig"
+require_relative "support/on_real_kafka"
+require_relative "support/test_gems"
 
 RSpec.describe "bin/bench" do
   # In a process of its own; bin/bench itself would set up what is set up already.
@@ -30,6 +32,18 @@ RSpec.describe "bin/bench" do
     figures.each do |figure|
       expect(result.out).to include("#{figure["name"]}: #{figure["ours"]} #{figure["unit"]}")
     end
+  end
+
+  # Karafka's need minutes.
+  it "measures Kafka's clients and nodes to their end", :real_kafka, :test_gems do
+    result = bench("--quick", "kafka", "kafka_nodes", deadline: 240) do |running|
+      wait_until(240, "the last figure") { running.out.match?(/goals met/) }
+    end
+    expect(result).to be_success, result.inspect
+    figures = ["produce_many against a plain program", "poll_batch beside a busy thread against poll",
+               "one acknowledged message p99", "one message from produce to consume p50", "poll_batch against Kafka's tool",
+               "a job that burns CPU on two nodes"]
+    expect(result.out).to include(*figures.map { |name| "  #{name}: " })
   end
 
   it "names the benchmarks that there are when it does not know one" do

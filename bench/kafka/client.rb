@@ -117,6 +117,19 @@ class Ours
     producer = SwarmNative::Kafka::Producer.new(@servers, "linger.ms": 0)
     latencies(count) { producer.produce(topic: topic, payload: PAYLOAD).wait }.tap { producer.close }
   end
+
+  # From the call of produce to the message in the hands of a consumer that waits for it.
+  def delivered(topic, count)
+    producer = SwarmNative::Kafka::Producer.new(@servers, "linger.ms": 0)
+    # Others' messages are none of its own.
+    topic += "-#{Process.pid}"
+    producer.produce(topic: topic, payload: PAYLOAD).wait
+    consumer = consumer(topic)
+    latencies(count) do
+      producer.produce(topic: topic, payload: PAYLOAD)
+      nil until consumer.poll(1.0)
+    end.tap { [consumer, producer].each(&:close) }
+  end
 end
 
 # Newer versions have no keyword in seconds, older ones none in milliseconds.
@@ -169,6 +182,18 @@ class Theirs
     latencies(count) { producer.produce(topic: topic, payload: PAYLOAD).wait(**patience) }.tap { producer.close }
   end
 
+  def delivered(topic, count)
+    producer = Rdkafka::Config.new(**@servers, "linger.ms": 0).producer
+    topic += "-#{Process.pid}"
+    # A consumer raises at a topic that is not there yet.
+    producer.produce(topic: topic, payload: PAYLOAD).wait(**patience)
+    consumer = consumer(topic)
+    latencies(count) do
+      producer.produce(topic: topic, payload: PAYLOAD)
+      nil until consumer.poll(1000)
+    end.tap { [consumer, producer].each(&:close) }
+  end
+
   private
 
   def poll_by(topic, meter, method, timeout)
@@ -190,7 +215,7 @@ end
 Thread.new { loop {} } if busy
 meter = Meter.new(count)
 result = case what
-         when "acknowledged" then { samples: client.acknowledged(topic, count) }
+         when "acknowledged", "delivered" then { samples: client.public_send(what, topic, count) }
          when /produce/ then client.public_send(what, topic, meter, count)
          else client.public_send(what, topic, meter)
          end

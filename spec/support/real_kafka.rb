@@ -15,31 +15,49 @@ require "tmpdir"
 class RealKafka
   VERSION = "4.1.0"
   ROOT = File.expand_path("../..", __dir__)
-  LIBS = File.join(ROOT, "tmp", "kafka-#{VERSION}")
   MISSING = "a real Kafka needs Java and Maven (Debian: apt-get install default-jre-headless maven)"
-  private_constant :ROOT, :LIBS, :MISSING
-
-  # Two artifacts; without the second the broker logs nothing.
-  POM = <<~XML
-    <project xmlns="http://maven.apache.org/POM/4.0.0">
-      <modelVersion>4.0.0</modelVersion>
-      <groupId>test</groupId><artifactId>kafka</artifactId><version>1</version>
-      <dependencies>
-        <dependency>
-          <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>#{VERSION}</version>
-        </dependency>
-        <dependency>
-          <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version>
-        </dependency>
-      </dependencies>
-    </project>
-  XML
-  private_constant :POM
+  # Without the second the broker logs nothing.
+  BROKER = { "org.apache.kafka" => ["kafka_2.13", VERSION], "org.apache.logging.log4j" => ["log4j-slf4j-impl", "2.24.3"] }.freeze
+  private_constant :ROOT, :MISSING, :BROKER
 
   # @return [Boolean]
   def self.available?
     have?("java") && have?("mvn")
   end
+
+  # Has Maven fetch artifacts, once, with what they need.
+  # @param artifacts [Hash{String => Array(String, String)}] groups, each with an artifact and its version
+  # @return [String] a class path
+  def self.class_path(name, artifacts)
+    folder = File.join(ROOT, "tmp", "#{name}-#{VERSION}")
+    fetch(folder, artifacts) unless File.exist?(File.join(folder, "complete"))
+    "#{folder}/libs/*"
+  end
+
+  def self.fetch(folder, artifacts)
+    raise MISSING unless available?
+
+    FileUtils.mkdir_p(folder)
+    File.write(File.join(folder, "pom.xml"), <<~XML)
+      <project xmlns="http://maven.apache.org/POM/4.0.0">
+        <modelVersion>4.0.0</modelVersion>
+        <groupId>test</groupId><artifactId>kafka</artifactId><version>1</version>
+        <dependencies>
+          #{artifacts.map { |group, (artifact, version)| <<~DEPENDENCY }.join}
+            <dependency>
+              <groupId>#{group}</groupId><artifactId>#{artifact}</artifactId><version>#{version}</version>
+            </dependency>
+          DEPENDENCY
+        </dependencies>
+      </project>
+    XML
+    output, status = Open3.capture2e("mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime",
+                                     "-DoutputDirectory=libs", chdir: folder)
+    raise "Maven could not fetch #{artifacts}:\n#{output}" unless status.success?
+
+    FileUtils.touch(File.join(folder, "complete"))
+  end
+  private_class_method :fetch
 
   def self.have?(program)
     ENV["PATH"].split(":").any? { |dir| File.executable?(File.join(dir, program)) }
@@ -67,9 +85,7 @@ class RealKafka
   attr_reader :bootstrap_servers
 
   def initialize(partitions, properties = {}, listeners: {}, format: [], memory: "512m")
-    raise MISSING unless self.class.available?
-
-    fetch
+    @class_path = self.class.class_path("kafka", BROKER)
     @format = format
     @memory = memory
     @home = Dir.mktmpdir("real-kafka")
@@ -170,24 +186,12 @@ class RealKafka
   def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 
   def options
-    ["-Xmx#{@memory}", "-Dlog4j2.configurationFile=#{logging}", "-cp", "#{LIBS}/libs/*"]
+    ["-Xmx#{@memory}", "-Dlog4j2.configurationFile=#{logging}", "-cp", @class_path]
   end
 
   def run(*arguments)
     output, status = Open3.capture2e("java", *options, *arguments)
     raise "#{arguments.first} failed:\n#{output}" unless status.success?
-  end
-
-  def fetch
-    return if File.exist?(File.join(LIBS, "complete"))
-
-    FileUtils.mkdir_p(LIBS)
-    File.write(File.join(LIBS, "pom.xml"), POM)
-    output, status = Open3.capture2e("mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime",
-                                     "-DoutputDirectory=libs", chdir: LIBS)
-    raise "Maven could not fetch Kafka #{VERSION}:\n#{output}" unless status.success?
-
-    FileUtils.touch(File.join(LIBS, "complete"))
   end
 
   # Below those that the kernel gives to clients: nobody gets one while a broker is down, and no client that tries to
