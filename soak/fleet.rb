@@ -54,8 +54,10 @@ module Soak
       node&.close
     end
 
-    def thaw
-      each_node { |node| node.signal(:CONT) }
+    def thaw = tell_all(:CONT)
+
+    def tell_all(signal)
+      each_node { |node| node.signal(signal) }
     end
 
     # Kills the supervisor, sees its nodes go, and starts another.

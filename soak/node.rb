@@ -3,8 +3,16 @@
 # The swarm under strikes: its nodes write down, batch by batch, what they have consumed. Started by Soak::Fleet, in a
 # folder of its own.
 
+require "fiddle"
 require "swarm_native"
 require_relative "record"
+
+# glibc keeps what is free for the thread that had it. Other C libraries have no such call.
+TRIM = begin
+  Fiddle::Function.new(Fiddle::Handle::DEFAULT["malloc_trim"], [Fiddle::TYPE_SIZE_T], Fiddle::TYPE_INT)
+rescue Fiddle::DLError
+  ->(_) {}
+end
 
 SwarmNative.logger = nil
 servers, topic, nodes, protocol = ARGV
@@ -27,6 +35,14 @@ swarm.run do |node|
   processor.on(:error) do |event|
     # Brokers go away here.
     tell.call("error #{event.reason}") unless event.error.respond_to?(:retriable?) && event.error.retriable?
+  end
+  # Memory is about to be compared.
+  trap("USR2") do
+    Thread.new do
+      GC.start
+      TRIM.call(0)
+      File.write("trimmed.#{Process.pid}", "")
+    end
   end
   processor.run(node) { |batch| record.batch(batch.payloads) }
   record.finish
