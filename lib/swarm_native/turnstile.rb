@@ -2,6 +2,7 @@
 
 require_relative "errors"
 require_relative "library"
+require_relative "turnstile/queue"
 require_relative "turnstile/stats"
 
 module SwarmNative
@@ -25,6 +26,10 @@ module SwarmNative
     CLASSES = { auto: 0, light: 1, heavy: 2 }.freeze
     private_constant :CLASSES
 
+    # A tenth: what light threads use is theirs.
+    KEEP = 0.1
+    private_constant :KEEP
+
     OFF = "off: Turnstile.enable was not called"
     private_constant :OFF
 
@@ -44,10 +49,12 @@ module SwarmNative
       #   light threads wait longer, at worst as long as without a turnstile
       # @param light [Numeric] seconds: a thread that has used less of the GVL since it last waited is let through
       # @param nudge_interval [Numeric] seconds until a thread is asked again to hand over
+      # @param keep [Numeric] the share of the time, from 0 to 0.99, that heavy threads keep where light ones want all of it
       # @return [Symbol] {.mode}
       # @raise [ArgumentError, TypeError] for a value that cannot be
-      def enable(budget: 0.1, light: 0.002, nudge_interval: 0.000_05)
-        settings = [number(:budget, budget), number(:light, light), number(:nudge_interval, nudge_interval)].freeze
+      def enable(budget: 0.1, light: 0.002, nudge_interval: 0.000_05, keep: KEEP)
+        settings = { budget: budget, light: light, nudge_interval: nudge_interval, keep: keep }
+                   .map { |name, value| number(name, value) }.freeze
         native_check(*settings)
         return mode if native_on? && settings == @settings
 
@@ -207,7 +214,8 @@ module SwarmNative
       end
 
       def settings_in_words
-        format("budget %g, light %g s, nudge_interval %g s", *@settings)
+        words = format("budget %g, light %g s, nudge_interval %g s", *@settings)
+        @settings.last == KEEP ? words : format("%s, keep %g", words, @settings.last)
       end
 
       def number(name, value)

@@ -40,9 +40,11 @@ RSpec.describe SwarmNative::Turnstile do
       t.enable(budget: 0.5, light: 0.001)
       wait_until { nudgers.call == 1 }
       puts t.explain[/\\(budget.*\\)/]
+      t.enable(keep: 0.5)
+      puts t.explain[/keep [0-9.]+/]
     RUBY
     expect(result).to be_success, result.inspect
-    expect(result.out).to eq("true\n1\n(budget 0.5, light 0.001 s, nudge_interval 5e-05 s)\n")
+    expect(result.out).to eq("true\n1\n(budget 0.5, light 0.001 s, nudge_interval 5e-05 s)\nkeep 0.5\n")
   end
 
   it "refuses bad values by name, and stays as it was" do
@@ -52,7 +54,8 @@ RSpec.describe SwarmNative::Turnstile do
       { budget: nil } => [TypeError, "budget must be a number, got nil (NilClass)"],
       { light: "2ms" } => [TypeError, 'light must be a number, got "2ms" (String)'],
       { light: 1 } => [ArgumentError, "light must be seconds from 0.0001 to 0.1, got 1"],
-      { nudge_interval: -1 } => [ArgumentError, "nudge_interval must be seconds from 0.00001 to 0.01, got -1"]
+      { nudge_interval: -1 } => [ArgumentError, "nudge_interval must be seconds from 0.00001 to 0.01, got -1"],
+      { keep: 1 } => [ArgumentError, "keep must be a share of the time from 0 to 0.99, got 1"]
     }.each do |settings, (error, message)|
       expect { described_class.enable(**settings) }.to raise_error(error, message)
     end

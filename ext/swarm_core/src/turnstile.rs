@@ -157,7 +157,7 @@ impl Turnstile {
             watch: settings.light,
             watch_from: 0,
             looks_at: NEVER,
-            account: Account::new(settings.budget, now),
+            account: Account::new(&settings, now),
         }
     }
 
@@ -342,6 +342,11 @@ impl Turnstile {
         }
         self.looks_at = due;
         if due == NEVER { Next::Sleep } else { Next::At(due) }
+    }
+
+    /// Whether a thread is let through by what it has used so far.
+    pub fn is_light(&self, id: ThreadId, now: Nanos) -> bool {
+        self.heavy_at(id).is_some_and(|at| now < at)
     }
 
     /// What has happened so far, and how many threads are light and heavy now.

@@ -7,12 +7,38 @@
 use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 
 use magnus::{Error, Ruby, rb_sys::protect};
+use swarm_core::os::bell::Bell;
 use swarm_core::os::wake::Wake;
 
 #[cfg(not(ruby_gte_3_3))]
 use crate::turnstile;
+
+/// What ends a wait from elsewhere.
+pub trait Unblock {
+    /// Ends the wait, or the next one. May be called from any thread and from a signal handler.
+    fn unblock(&self);
+}
+
+impl Unblock for Wake {
+    fn unblock(&self) {
+        self.wake();
+    }
+}
+
+impl<U: Unblock> Unblock for Arc<U> {
+    fn unblock(&self) {
+        U::unblock(self);
+    }
+}
+
+impl Unblock for Bell {
+    fn unblock(&self) {
+        self.ring();
+    }
+}
 
 struct Call<F, R> {
     work: Option<F>,
@@ -25,7 +51,7 @@ struct Call<F, R> {
 ///
 /// `wake` is woken when Ruby wants the thread back (Thread#raise, Thread#kill, a signal, Timeout): `work` must then
 /// return soon. `work` must not touch a Ruby value.
-pub fn without_gvl<R>(wake: &Wake, work: impl FnOnce() -> R) -> Option<R> {
+pub fn without_gvl<U: Unblock, R>(wake: &U, work: impl FnOnce() -> R) -> Option<R> {
     unsafe extern "C" fn run<F: FnOnce() -> R, R>(call: *mut c_void) -> *mut c_void {
         // SAFETY: `call` is the `Call` below, which outlives rb_nogvl, and nobody else uses it meanwhile.
         let call = unsafe { &mut *call.cast::<Call<F, R>>() };
@@ -38,9 +64,9 @@ pub fn without_gvl<R>(wake: &Wake, work: impl FnOnce() -> R) -> Option<R> {
         }
         std::ptr::null_mut()
     }
-    unsafe extern "C" fn unblock(wake: *mut c_void) {
-        // SAFETY: `wake` is the borrowed Wake below; Ruby calls this only until rb_nogvl returns.
-        unsafe { &*wake.cast::<Wake>() }.wake();
+    unsafe extern "C" fn unblock<U: Unblock>(wake: *mut c_void) {
+        // SAFETY: `wake` is the borrowed one below; Ruby calls this only until rb_nogvl returns.
+        unsafe { &*wake.cast::<U>() }.unblock();
     }
     fn call_of<F: FnOnce() -> R, R>(work: F) -> (Call<F, R>, unsafe extern "C" fn(*mut c_void) -> *mut c_void) {
         let call = Call {
@@ -53,14 +79,16 @@ pub fn without_gvl<R>(wake: &Wake, work: impl FnOnce() -> R) -> Option<R> {
     }
 
     let (mut call, run) = call_of(work);
+    #[cfg(not(ruby_gte_3_3))]
+    turnstile::own::gives_gvl_away();
     let flags = (rb_sys::RB_NOGVL_INTR_FAIL | rb_sys::RB_NOGVL_UBF_ASYNC_SAFE) as c_int;
     // SAFETY: the caller holds the GVL (it runs in a Ruby method). `run` lets no panic out, both pointers outlive the
-    // call, and `unblock` is one write(2), hence async-signal-safe. INTR_FAIL: rb_nogvl does not longjmp.
+    // call, and `unblock` is one system call, hence async-signal-safe. INTR_FAIL: rb_nogvl does not longjmp.
     unsafe {
         rb_sys::rb_nogvl(
             Some(run),
             (&raw mut call).cast(),
-            Some(unblock),
+            Some(unblock::<U>),
             std::ptr::from_ref(wake).cast_mut().cast(),
             flags,
         );

@@ -8,6 +8,7 @@ mod all;
 mod core;
 #[cfg(not(ruby_gte_3_3))]
 pub mod own;
+mod queue;
 mod vm;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,9 +28,16 @@ unsafe extern "C" fn end(_: VALUE) {
 }
 
 /// Returns the reason why it stays off.
-fn start(ruby: &Ruby, budget: f64, light: f64, nudge_interval: f64, carry_on: bool) -> Result<Option<String>, Error> {
+fn start(
+    ruby: &Ruby,
+    budget: f64,
+    light: f64,
+    nudge_interval: f64,
+    keep: f64,
+    carry_on: bool,
+) -> Result<Option<String>, Error> {
     static AT_EXIT: AtomicBool = AtomicBool::new(false);
-    let settings = settings(ruby, budget, light, nudge_interval)?;
+    let settings = settings(ruby, budget, light, nudge_interval, keep)?;
     if ENDING.load(Ordering::Relaxed) {
         return Ok(Some("the process is exiting".into()));
     }
@@ -57,12 +65,14 @@ fn start(ruby: &Ruby, budget: f64, light: f64, nudge_interval: f64, carry_on: bo
     Ok(None)
 }
 
-fn check(ruby: &Ruby, budget: f64, light: f64, nudge_interval: f64) -> Result<(), Error> {
-    settings(ruby, budget, light, nudge_interval).map(|_| ())
+fn check(ruby: &Ruby, budget: f64, light: f64, nudge_interval: f64, keep: f64) -> Result<(), Error> {
+    settings(ruby, budget, light, nudge_interval, keep).map(|_| ())
 }
 
-fn settings(ruby: &Ruby, budget: f64, light: f64, nudge_interval: f64) -> Result<Settings, Error> {
-    Settings::new(budget, light, nudge_interval).map_err(|invalid| error::argument(ruby, invalid.to_string()))
+fn settings(ruby: &Ruby, budget: f64, light: f64, nudge_interval: f64, keep: f64) -> Result<Settings, Error> {
+    Settings::new(budget, light, nudge_interval)
+        .and_then(|settings| settings.with_keep(keep))
+        .map_err(|invalid| error::argument(ruby, invalid.to_string()))
 }
 
 fn stop() {
@@ -117,12 +127,13 @@ fn set_class(_thread: Value, class: u8) -> Result<(), Error> {
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let module = error::swarm_native(ruby)?.define_module("Turnstile")?;
     let class = module.singleton_class()?;
-    class.define_private_method("native_start", function!(start, 4))?;
-    class.define_private_method("native_check", function!(check, 3))?;
+    class.define_private_method("native_start", function!(start, 5))?;
+    class.define_private_method("native_check", function!(check, 4))?;
     class.define_private_method("native_stop", function!(stop, 0))?;
     class.define_private_method("native_on?", function!(is_on, 0))?;
     class.define_private_method("native_sees_all?", function!(sees_all, 0))?;
     class.define_private_method("native_counts", function!(counts, 0))?;
     class.define_private_method("native_set_class", function!(set_class, 2))?;
+    queue::init(ruby, module)?;
     Ok(())
 }

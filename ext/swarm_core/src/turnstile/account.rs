@@ -1,15 +1,12 @@
 //! What handing over costs, against what it may cost.
 
-use super::{MS, Nanos, Waits};
+use super::{MS, Nanos, Settings, Waits};
 
 /// What a passage costs until one was measured.
 const FIRST_ESTIMATE: Nanos = 60_000;
 
 /// No gap counts for more: the machine was busy with something else.
 const LONGEST_GAP: Nanos = 2 * MS;
-
-/// Heavy threads run at least for the time that light ones had since they last did, divided by this: they keep a tenth.
-const LIGHT_AGAINST_HEAVY: Nanos = 9;
 
 /// How much time can be saved up for a burst.
 const SAVINGS: f64 = 2.0 * MS as f64;
@@ -36,6 +33,8 @@ pub struct Counts {
 #[derive(Debug)]
 pub(super) struct Account {
     budget: f64,
+    /// Heavy threads run at least for the time that light ones had since they last did, times this.
+    heavy_for_light: f64,
     /// Below 0: overdrawn.
     saved: f64,
     refilled: Nanos,
@@ -59,9 +58,10 @@ struct Passage {
 }
 
 impl Account {
-    pub fn new(budget: f64, now: Nanos) -> Self {
+    pub fn new(settings: &Settings, now: Nanos) -> Self {
         Self {
-            budget,
+            budget: settings.budget,
+            heavy_for_light: settings.keep / (1.0 - settings.keep),
             saved: SAVINGS,
             refilled: now,
             estimate: FIRST_ESTIMATE,
@@ -127,7 +127,7 @@ impl Account {
         if heavy {
             self.estimate = ((self.estimate * 7 + passage.cost) / 8).min(SAVINGS as Nanos / 2);
             let by_light = now.saturating_sub(passage.since + passage.cost);
-            self.owed_until = now + passage.owed + by_light / LIGHT_AGAINST_HEAVY;
+            self.owed_until = now + passage.owed + (by_light as f64 * self.heavy_for_light) as Nanos;
             self.passage = None;
         }
     }

@@ -10,6 +10,7 @@ pub struct Settings {
     pub(super) budget: f64,
     pub(super) light: Nanos,
     pub(super) nudge_interval: Nanos,
+    pub(super) keep: f64,
 }
 
 /// A setting that cannot be used, as a person is told of it.
@@ -29,6 +30,10 @@ impl fmt::Display for Invalid {
 const BUDGET: &str = "a share of the time, above 0 and at most 1";
 const LIGHT: &str = "seconds from 0.0001 to 0.1";
 const NUDGE_INTERVAL: &str = "seconds from 0.00001 to 0.01";
+const KEEP: &str = "a share of the time from 0 to 0.99";
+
+/// What heavy threads keep unless it is set.
+const TENTH: f64 = 0.1;
 
 impl Settings {
     /// `budget` is a share of the time, the others are seconds.
@@ -38,7 +43,15 @@ impl Settings {
         }
         let light = nanos("light", light, 0.000_1, 0.1, LIGHT)?;
         let nudge_interval = nanos("nudge_interval", nudge_interval, 0.000_01, 0.01, NUDGE_INTERVAL)?;
-        Ok(Self { budget, light, nudge_interval })
+        Ok(Self { budget, light, nudge_interval, keep: TENTH })
+    }
+
+    /// The same with another share of the time that heavy threads keep.
+    pub fn with_keep(self, keep: f64) -> Result<Self, Invalid> {
+        if !(0.0..=0.99).contains(&keep) {
+            return Err(Invalid { name: "keep", value: keep.to_string(), allowed: KEEP });
+        }
+        Ok(Self { keep, ..self })
     }
 
     /// The share of the time that handing over may cost.
@@ -84,5 +97,10 @@ mod tests {
         }
         let settings = Settings::new(1.0, 0.1, 0.01).unwrap();
         assert_eq!((settings.budget(), settings.light(), settings.nudge_interval()), (1.0, 0.1, 0.01));
+        for keep in [-0.1, 1.0, f64::NAN] {
+            let message = format!("keep must be a share of the time from 0 to 0.99, got {keep}");
+            assert_eq!(settings.with_keep(keep).unwrap_err().to_string(), message);
+        }
+        assert_eq!(settings.with_keep(0.9).unwrap().keep, 0.9);
     }
 }

@@ -228,3 +228,32 @@ fn events_in_any_order_and_with_any_lost_leave_counts_that_add_up() {
         assert!(turnstile.parked.is_empty());
     }
 }
+
+#[test]
+fn heavy_threads_keep_what_is_set_where_light_ones_want_all_of_it() {
+    for (keep, owed) in [(0.0, 0), (0.1, MS / 9), (0.9, 9 * MS)] {
+        let settings = Settings::new(0.1, 0.002, 0.000_05).unwrap().with_keep(keep).unwrap();
+        let mut turnstile = Turnstile::new(settings, 0);
+        let heavy = running(&mut turnstile, 10 * MS, 20 * MS);
+        let (light, _) = waiter(&mut turnstile, 20 * MS);
+        assert_eq!(turnstile.step(heavy, 20 * MS), Step::Yield);
+        turnstile.suspended(heavy, 20 * MS);
+        turnstile.resumed(light, 20 * MS);
+        turnstile.suspended(light, 21 * MS);
+        turnstile.resumed(heavy, 21 * MS);
+        turnstile.back(heavy);
+        waiter(&mut turnstile, 21 * MS);
+        let due = turnstile.due(21 * MS) - 21 * MS;
+        assert!(due.abs_diff(owed) <= 100 * US, "{keep}: {due}");
+    }
+}
+
+#[test]
+fn a_thread_is_light_until_it_has_used_so_much() {
+    let mut turnstile = turnstile();
+    let id = running(&mut turnstile, 0, 10 * MS);
+    assert!(turnstile.is_light(id, 12 * MS - 1));
+    assert!(!turnstile.is_light(id, 12 * MS));
+    turnstile.remove(id, 12 * MS);
+    assert!(!turnstile.is_light(id, 12 * MS));
+}

@@ -42,6 +42,8 @@ struct State {
 pub struct Seats {
     /// Tells what threads remember of this run from what they remember of earlier ones.
     pub generation: u32,
+    #[cfg(not(ruby_gte_3_3))]
+    pub seen: super::own::Seen,
     list: Vec<Seat>,
 }
 
