@@ -49,6 +49,8 @@ SwarmNative::Karafka::Contract.check!
 
 require_relative "karafka/consuming"
 require_relative "karafka/fast_poll"
+require_relative "karafka/hand_over"
+require_relative "karafka/direct_calls"
 require_relative "karafka/first_poll"
 require_relative "karafka/rejoin"
 require_relative "karafka/pidfd"
@@ -62,6 +64,7 @@ require_relative "karafka/signals"
 
 SwarmNative::Karafka::Consuming.join
 SwarmNative::Karafka::FastPoll.join
+SwarmNative::Karafka::HandOver.join
 SwarmNative::Karafka::FirstPoll.join
 SwarmNative::Karafka::Rejoin.join
 SwarmNative::Karafka::Pidfd.join

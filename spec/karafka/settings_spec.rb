@@ -39,10 +39,10 @@ RSpec.describe "the drop-in's settings and contract", :karafka, :kafka, :test_ge
     ])
   end
 
-  it "says what fast_poll and turnstile may be" do
+  it "says what fast_poll, fast_hand_over and turnstile may be" do
     result = load_karafka(<<~'RUBY')
       require "swarm_native/karafka"
-      { fast_poll: 1, turnstile: "on" }.each do |name, value|
+      { fast_poll: 1, fast_hand_over: nil, turnstile: "on" }.each do |name, value|
         SwarmNative::Karafka.setup { |config| config.public_send("#{name}=", value) }
       rescue SwarmNative::ConfigurationError => e
         puts e.message
@@ -50,6 +50,7 @@ RSpec.describe "the drop-in's settings and contract", :karafka, :kafka, :test_ge
     RUBY
     expect(result.out.lines(chomp: true)).to eq([
       "fast_poll: 1 given, allowed: true or false",
+      "fast_hand_over: nil given, allowed: true or false",
       'turnstile: "on" given, allowed: true, false, or settings such as { budget: 0.2 }'
     ])
   end
@@ -95,12 +96,14 @@ RSpec.describe "the drop-in's settings and contract", :karafka, :kafka, :test_ge
         def build_consumer(name) = name
       end
       Rdkafka::Config.send(:remove_const, :REQUIRED_CONFIG)
+      Karafka::Processing::JobsQueue.class_eval { def initialize = @queue = [] }
       require "swarm_native/karafka"
     RUBY
     expect(result.err).to include("Karafka::Swarm::Supervisor#lock is gone or takes other arguments")
       .and include("Karafka::Process#trap_signal is gone or takes other arguments")
       .and include("Karafka::Connection::Client#build_consumer is gone or takes other arguments")
       .and include("log.queue is no longer on in Rdkafka::Config")
+      .and include("Karafka::Processing::JobsQueue has no Thread::Queue in @queue")
     expect(result.status.exitstatus).to eq(1)
   end
 

@@ -20,15 +20,23 @@ module SwarmNative
           ::Karafka::Server.singleton_class.prepend(Start)
         end
 
+        # Before Ruby 3.3 only what Karafka itself waits for passes, and a light topic that could have the whole GVL would.
+        KEEP = 0.93
+
         # Whoever has switched it on before has chosen its settings.
         def begin
+          DirectCalls.begin
           return if Turnstile.enabled?
 
           case (wanted = Karafka.settings.turnstile)
-          when Hash then Turnstile.enable(**wanted)
-          else Turnstile.enable if wanted
+          when Hash then Turnstile.enable(**usual, **wanted)
+          else Turnstile.enable(**usual) if wanted
           end
         end
+
+        private
+
+        def usual = HandOver.needed? ? { keep: KEEP } : {}
       end
     end
   end

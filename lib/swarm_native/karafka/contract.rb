@@ -37,6 +37,7 @@ module SwarmNative
         ["Karafka::Connection::Client", :kafka, 0],
         ["Karafka::Connection::Client", :events_poll, 1],
         ["Karafka::Connection::Client", :subscription_group, 0],
+        ["Karafka::Processing::JobsQueue", :register, 1],
         ["Rdkafka::Consumer", :poll, 1],
         ["Rdkafka::NativeKafka", :with_inner, 0],
         ["Karafka::Process", :supervise, 0],
@@ -53,7 +54,10 @@ module SwarmNative
 
       # Of librdkafka, beyond what the binding has as methods.
       FUNCTIONS = %w[rd_kafka_consumer_poll rd_kafka_queue_get_main rd_kafka_queue_get_consumer rd_kafka_queue_length
-                     rd_kafka_queue_destroy].freeze
+                     rd_kafka_queue_destroy rd_kafka_offsets_store rd_kafka_assignment_lost rd_kafka_poll].freeze
+
+      # Of Karafka's queue of jobs: what is replaced, or has been ({HandOver}), and what guards it.
+      QUEUES = { :@queue => [Thread::Queue, Turnstile::Queue], :@semaphores => [Hash], :@mutex => [Thread::Mutex] }.freeze
 
       class << self
         # @raise [SwarmNative::Error] that names each piece that is not as expected
@@ -73,7 +77,7 @@ module SwarmNative
 
         # @return [Array<String>]
         def problems
-          missing_methods + missing_events + missing_settings + missing_bindings
+          missing_methods + missing_events + missing_settings + missing_bindings + missing_queues
         end
 
         private
@@ -135,6 +139,14 @@ module SwarmNative
           end
         rescue NameError
           []
+        end
+
+        def missing_queues
+          queue = ::Karafka::Processing::JobsQueue.new
+          QUEUES.reject { |name, types| types.include?(queue.instance_variable_get(name).class) }
+                .map { |name, types| "Karafka::Processing::JobsQueue has no #{types.first} in #{name}" }
+        rescue NameError, ArgumentError
+          ["Karafka::Processing::JobsQueue is gone or takes other arguments"]
         end
 
         def missing_events

@@ -38,10 +38,15 @@ module SwarmNative
       # @return [Boolean] true
       attr_reader :fast_poll
 
+      # Whether batches pass between listeners and workers in ways that the turnstile sees, on Ruby 3.1 and 3.2: see
+      # {HandOver} and {DirectCalls}. Newer Rubies need none of it.
+      # @return [Boolean] true
+      attr_reader :fast_hand_over
+
       def initialize
         @passed = {}
         @second_stop_kills = false
-        @turnstile = @fast_poll = true
+        @turnstile = @fast_poll = @fast_hand_over = true
       end
 
       # @raise [ConfigurationError]
@@ -56,6 +61,11 @@ module SwarmNative
         @fast_poll = checked(:fast_poll, value, "true or false") { [true, false].include?(value) }
       end
 
+      # @raise [ConfigurationError]
+      def fast_hand_over=(value)
+        @fast_hand_over = checked(:fast_hand_over, value, "true or false") { [true, false].include?(value) }
+      end
+
       # @api private
       # @return [Hash{Symbol => Object}] what was set, as the supervisor takes it
       def to_policy
@@ -65,7 +75,7 @@ module SwarmNative
       def method_missing(name, *) # rubocop:disable Style/MissingRespondToMissing -- to say what there is, not to answer
         return super unless name.end_with?("=")
 
-        allowed = [*PASSED, :restart_backoff, :second_stop_kills, :turnstile, :fast_poll]
+        allowed = [*PASSED, :restart_backoff, :second_stop_kills, :turnstile, :fast_poll, :fast_hand_over]
         raise ConfigurationError, "#{name.to_s.delete_suffix("=")}: no such setting, allowed: #{allowed.join(", ")}"
       end
 
