@@ -79,13 +79,15 @@ RSpec.describe "the drop-in's polling", :karafka, :kafka, :test_gems do
       require "karafka"
       require "swarm_native/karafka"
       Fake = Struct.new(:held, :revoked_partitions) do
-        def poll_nb = held.call
         def rebalance_manager = self
         def closed? = false
       end
       poll = lambda do |held, revoked: {}|
         fake = Fake.new(held, revoked)
-        SwarmNative::Karafka::FastPoll.new(fake, fake).tap { |made| made.instance_variable_set(:@waits, false) }
+        SwarmNative::Karafka::FastPoll.new(fake, fake).tap do |made|
+          made.instance_variable_set(:@waits, false)
+          made.define_singleton_method(:held, &held)
+        end
       end
       #{code}
     RUBY

@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 mod error;
+mod foreign_messages;
 #[cfg(not(ruby_gte_3_3))]
 mod foreign_wait;
 mod fork_guard;
@@ -36,6 +37,7 @@ fn init(ruby: &Ruby) -> Result<(), Error> {
     kafka::init(ruby)?;
     pidfd::init(ruby)?;
     turnstile::init(ruby)?;
+    foreign_messages::init(ruby)?;
     #[cfg(not(ruby_gte_3_3))]
     foreign_wait::init(ruby)?;
     Ok(())

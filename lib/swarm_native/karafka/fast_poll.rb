@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require_relative "messages"
+
 module SwarmNative
   module Karafka
     # How one consumer is polled. Karafka polls once a message, and each poll gives the GVL away: beside a thread that
@@ -51,9 +53,9 @@ module SwarmNative
         @client = client
         @kafka = consumer.instance_variable_get(:@native_kafka)
         @function = Rdkafka::Bindings.ffi_libraries.first.find_function("rd_kafka_consumer_poll")
-        unless consumer.respond_to?(:poll_nb)
-          @held = FFI::Function.new(:pointer, %i[pointer int], @function, blocking: false)
-        end
+        # By FFI, through which callbacks come back that run in a poll.
+        @held = FFI::Function.new(:size_t, %i[pointer int], @function, blocking: false)
+        @messages = Messages.new
         # From Ruby 3.3 on the turnstile knows of all waits; before, it has to be told of those that matter.
         @waits = Turnstile.respond_to?(:native_wait, true)
         turn_over
@@ -92,30 +94,25 @@ module SwarmNative
       def now = ::Process.clock_gettime(::Process::CLOCK_MONOTONIC)
 
       def held
-        @held ? take { |inner| @held.call(inner, 0) } : @consumer.poll_nb
-      rescue Rdkafka::ClosedConsumerError
-        # It names the method, and Karafka has called this one.
-        raise Rdkafka::ClosedConsumerError, :poll
+        take { |inner| @held.call(inner, 0) }
       end
 
       def wait(timeout_ms)
-        take { |inner| FFI::Pointer.new(Turnstile.send(:native_wait, @function.address, inner.address, timeout_ms)) }
+        take { |inner| Turnstile.send(:native_wait, @function.address, inner.address, timeout_ms) }
       end
 
       def take
         raise Rdkafka::ClosedConsumerError, :poll if @consumer.closed?
 
         @kafka.with_inner do |inner|
-          pointer = yield inner
-          pointer.null? ? nil : message(pointer, inner)
+          address = yield inner
+          address.zero? ? nil : @messages.take(address) || fail_of(FFI::Pointer.new(address), inner)
         end
       end
 
-      def message(pointer, inner)
-        native = Rdkafka::Bindings::Message.new(pointer)
-        return Rdkafka::Consumer::Message.new(native) if native[:err].zero?
-
-        Rdkafka::RdkafkaError.validate!(native, **client(inner))
+      # What is no message is an error.
+      def fail_of(pointer, inner)
+        Rdkafka::RdkafkaError.validate!(Rdkafka::Bindings::Message.new(pointer), **client(inner))
       ensure
         Rdkafka::Bindings.rd_kafka_message_destroy(pointer)
       end
