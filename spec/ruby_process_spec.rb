@@ -47,6 +47,27 @@ RSpec.describe RubyProcess do
     expect(result.status.exitstatus).to eq(4)
   end
 
+  it "fails at once where the block waits for what a process that has ended did not write" do
+    result = rspec(<<~'RUBY')
+      run_ruby("puts 'nothing of the kind'; exit 4") { |running| running.wait_for(/up/, 60) }
+    RUBY
+    expect(result).not_to be_success
+    expect(result.out).to include("output like /up/ does not come about any more: the process has ended",
+                                  "nothing of the kind", "exit 4")
+  end
+
+  it "waits for what the children of a process that has ended still write" do
+    result = run_ruby(<<~'RUBY') { |running| running.wait_for(/child is done/) }
+      parent = Process.pid
+      fork do
+        wait_until { Process.ppid != parent }
+        puts "the child is done"
+      end
+      exit!
+    RUBY
+    expect(result.out).to include("child is done")
+  end
+
   describe "at the deadline" do
     it "prints the backtraces of all threads of all processes, kills them all and fails" do
       result = rspec(<<~'RUBY')

@@ -107,7 +107,7 @@ module KarafkaApp
     # first nodes, which may be ready before.
     def wait_until_ready(count = 1)
       ready = @plain ? "fetching" : "native.node_ready"
-      WaitUntil.wait_until(PATIENCE, "#{count} ready nodes") { lines(ready).size >= count }
+      process.wait_until(PATIENCE, "#{count} ready nodes") { lines(ready).size >= count }
       wait_for(/^app\.supervising /)
     end
 
@@ -117,7 +117,7 @@ module KarafkaApp
     # Waits until as many nodes have ever begun to fetch.
     # @return [Array<Integer>]
     def wait_until_fetching(count, deadline = PATIENCE)
-      WaitUntil.wait_until(deadline, "#{count} nodes that fetch") { fetching.then { |pids| pids if pids.size >= count } }
+      process.wait_until(deadline, "#{count} nodes that fetch") { fetching.then { |pids| pids if pids.size >= count } }
     end
 
     def children(of = pid)

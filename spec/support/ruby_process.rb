@@ -36,9 +36,11 @@ module RubyProcess
     # @return [String] the folder it runs in; gone after the example
     attr_reader :scratch
 
-    def initialize(pid, scratch)
+    # @yieldreturn [Boolean] whether it has ended, with all that it started
+    def initialize(pid, scratch, &ended)
       @pid = pid
       @scratch = scratch
+      @ended = ended
     end
 
     # What it has written so far.
@@ -48,7 +50,20 @@ module RubyProcess
     # Waits until its output matches.
     # @return [MatchData]
     def wait_for(pattern, deadline = 10)
-      WaitUntil.wait_until(deadline, "output like #{pattern.inspect}") { out.match(pattern) }
+      wait_until(deadline, "output like #{pattern.inspect}") { out.match(pattern) }
+    end
+
+    # Waits for something that it does. What it has not done by its end does not come any more: then this fails at once,
+    # and the example shows what it has written.
+    # @return what the block gave, as soon as that is true
+    def wait_until(deadline, what, &condition)
+      WaitUntil.wait_until(deadline, what) do
+        ended = @ended.call
+        found = condition.call
+        raise WaitUntil::Expired, "#{what} does not come about any more: the process has ended" if ended && !found
+
+        found
+      end
     end
 
     def signal(name)
@@ -89,7 +104,7 @@ module RubyProcess
       table = ProcessTable.new(pid, scratch)
       waiter = Process.detach(pid)
       overdue = Thread.new { overdue_report(waiter, deadline, table, scratch) }
-      failure = block && failure_of { block.call(Running.new(pid, scratch)) }
+      failure = block && failure_of { block.call(running(pid, scratch, waiter, table)) }
       table.kill_all if failure
       report = overdue.value
       result = Result.new(*%w[stdout stderr].map { |name| File.read(File.join(scratch, name)) }, waiter.value)
@@ -103,6 +118,10 @@ module RubyProcess
     end
 
     private
+
+    def running(pid, scratch, waiter, table)
+      Running.new(pid, scratch) { !waiter.alive? && table.alive.empty? }
+    end
 
     # @return [String, nil] nil when the process ended in time
     def overdue_report(waiter, deadline, table, scratch)
