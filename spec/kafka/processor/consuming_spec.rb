@@ -97,11 +97,12 @@ RSpec.describe "SwarmNative::Kafka::Processor", :kafka do
     it "fetches again once a job has made room, however long that job takes" do
       topic = new_topic(partitions: 2)
       producer = open_producer
-      (0...20).each { |i| producer.produce(topic: topic, payload: i.to_s, partition: 0) }
+      # The second job has more bytes than there is room for.
+      (0...20).each { |i| producer.produce(topic: topic, payload: i == 7 ? "x" * 200 : i.to_s, partition: 0) }
       producer.flush(20)
       open = 0
       seen = Queue.new
-      start(processor(topic, concurrency: 2, max_batch: 10, max_messages: 10)) do |batch|
+      start(processor(topic, concurrency: 2, max_batch: 10, max_messages: 10, max_bytes: 100)) do |batch|
         wait_until(60, "the gate") { batch.partition == 1 || open > batch.first_offset }
         seen << batch.partition
       end

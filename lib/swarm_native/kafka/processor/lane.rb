@@ -69,11 +69,11 @@ module SwarmNative
           true
         end
 
-        # True when a worker may begin.
+        # True when a worker may begin: there is a batch, as much as the partition may have, or the time is over.
         # @param batch [Integer] messages that make a batch full
         # @param wait [Float] how long the first message waits for others
         def ready?(now, batch, wait)
-          startable? && free? && (@size >= batch || @held || now >= @since + wait)
+          startable? && free? && (@size >= batch || @full_since || @held || now >= @since + wait)
         end
 
         # @return [Float, nil] when that will be, if nothing comes any more

@@ -12,9 +12,10 @@ module SwarmNative
       # What happens at each moment does not depend on the number of partitions, but on how many of them something is
       # the matter with.
       #
-      # Back pressure: a partition may have its share of the room. One that has it is given {PATIENCE}, in which nothing
-      # is fetched, since a pause throws away what librdkafka has fetched ahead. One that is full still is paused until
-      # it is half empty.
+      # Back pressure: a partition may have its share of the room, and a poll asks for no more than what the fullest one
+      # is short of its own, so that the others find room. One that has its share is given {PATIENCE}, in which nothing is
+      # fetched, since a pause throws away what librdkafka has fetched ahead. One that is full still is paused until it is
+      # half empty.
       #
       # @api private
       class Lanes
@@ -153,7 +154,11 @@ module SwarmNative
           return if @full.any? { |lane, _| !lane.held? && now < lane.full_since + PATIENCE }
 
           # Nothing comes from paused partitions, and a poll has to ask for something.
-          [[@max_messages - @size, 1].max, [@max_bytes - @bytes, 1].max]
+          fetched = [*@waiting.keys, *@running.keys].reject(&:held?)
+          messages, bytes = share
+          room = scarce? && @size < half ? half : @max_messages
+          [[room - @size, messages - (fetched.map(&:size).max || 0)].min.clamp(1..),
+           [@max_bytes - @bytes, [@max_bytes / 2 - @bytes, bytes - (fetched.map(&:bytes).max || 0)].max].min.clamp(1..)]
         end
 
         # What the consumer is to be told now. The caller does so, and says what has come of it by {#paused},
@@ -232,11 +237,20 @@ module SwarmNative
           belongs ? set[lane] ||= true : set.delete(lane)
         end
 
-        # What one partition may have of the room.
+        # What one partition may have of the room: as much as any other. Where that is no whole batch, half of the room goes
+        # to whoever is first, in batches; the other half is shared, so that there is some for everybody.
         def share
           lanes = [@lanes.size, 1].max
-          [[@max_messages / lanes, @max_batch].max, [@max_bytes / lanes, 1].max]
+          bytes = [@max_bytes / lanes, 1].max
+          return [@max_messages / lanes, bytes] unless scarce?
+
+          [@size < half ? [@max_batch, half].min : [(@max_messages - half) / lanes, 1].max, bytes]
         end
+
+        # Whether there is no room for a batch of each partition.
+        def scarce? = @lanes.size > 1 && @lanes.size * @max_batch > @max_messages
+
+        def half = (@max_messages + 1) / 2
 
         def hold_what_is_full(now)
           @full.each_key do |lane|
