@@ -81,6 +81,11 @@ impl Queue {
         self.filled.clear();
     }
 
+    /// Ends a wait as if an entry had come.
+    pub(crate) fn fill(&self) {
+        self.filled.wake();
+    }
+
     /// A descriptor of the caller's own that turns readable when an entry comes.
     pub fn descriptor(&self) -> rustix::io::Result<OwnedFd> {
         rustix::io::fcntl_dupfd_cloexec(&self.filled, 3)

@@ -5,6 +5,7 @@ require_relative "admin/topics"
 require_relative "admin/configs"
 require_relative "admin/groups"
 require_relative "admin/acls"
+require_relative "tokens"
 
 module SwarmNative
   module Kafka
@@ -29,16 +30,25 @@ module SwarmNative
       include Configs
       include Groups
       include Acls
+      include Tokens
 
       # Seconds that a cluster has for an answer.
       TIMEOUT = 30.0
 
+      # A call waits for brokers that come back, or let the client in at last. librdkafka's own default is ten seconds.
+      RECONNECT = { "reconnect.backoff.max.ms": 1000 }.freeze
+      private_constant :RECONNECT
+
       private_class_method :native_open
 
       # @param config [Hash] librdkafka's own property names, as for {Producer.new}
+      # @param token [#call, nil] with `"sasl.mechanisms": "OAUTHBEARER"`: as for {Consumer.new}, called on a thread of its
+      #   own, which has the client live until {#close}. After a failure it is called again at the latest by the next call
       # @raise [ConfigurationError] names every property that is unknown or has a value that cannot be
-      def self.new(config = {}, **more)
-        native_open(config.to_h.merge(more), Kafka.made_at)
+      def self.new(config = {}, token: nil, **more)
+        config = config.to_h.merge(more)
+        config = RECONNECT.merge(config) unless config.any? { |name, _| name.to_s.start_with?("reconnect.backoff.") }
+        native_open(config, Kafka.made_at, !token.nil?).tap { |admin| admin.send(:give_tokens, token) if token }
       end
 
       # @param timeout [Float] seconds
@@ -64,6 +74,16 @@ module SwarmNative
       end
 
       private
+
+      def give_tokens(token)
+        @token = token
+        thread = Thread.new do
+          loop { fetch_token(native_wanted_token) }
+        rescue ClosedHandle
+          nil # The client is closed.
+        end
+        thread.name = "swarm admin"
+      end
 
       # The result of one item.
       def only(results)

@@ -9,6 +9,7 @@ mod configs;
 mod groups;
 mod offsets;
 mod sys;
+mod tokens;
 mod topics;
 mod trouble;
 
@@ -71,10 +72,13 @@ const GRACE: Duration = Duration::from_secs(2);
 const LOOK_AROUND_MS: c_int = 50;
 
 impl Admin {
-    /// Makes one.
-    pub fn new(config: Config, lease: Lease) -> Result<Self, OpenError> {
-        let client = Client::new(Role::Producer, config, crate::sys::RD_KAFKA_EVENT_ERROR, lease)?;
-        let trouble = Trouble::new(&client)
+    /// Makes one. `tokens`: [`Admin::wait_for_token`] tells when an OAUTHBEARER token is wanted.
+    pub fn new(config: Config, tokens: bool, lease: Lease) -> Result<Self, OpenError> {
+        let events = crate::sys::RD_KAFKA_EVENT_ERROR
+            | if tokens { crate::sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH } else { 0 };
+        let patience = trouble::patience(&config);
+        let client = Client::new(Role::Producer, config, events, lease)?;
+        let trouble = Trouble::new(&client, patience)
             .map_err(|errno| OpenError::Refused(format!("no descriptor for the client's queue: {errno}")))?;
         Ok(Self { trouble, client, closing: AtomicBool::new(false) })
     }
@@ -94,7 +98,7 @@ impl Admin {
         // SAFETY: the client lives; the queue is ours and goes before the client.
         let queue = unsafe { Queue::own(crate::sys::rd_kafka_queue_new(self.client.as_ptr())) }
             .map_err(|errno| KafkaError::with(code::TRANSPORT, format!("no descriptor for an answer: {errno}")))?;
-        let began = self.trouble.begin();
+        let began = self.trouble.begin(&self.client);
         start(&self.client, options, &queue);
         let late = || KafkaError::with(code::TIMED_OUT, "the cluster has not answered in time");
         let until = Instant::now() + options.timeout + GRACE;

@@ -165,7 +165,7 @@ impl Admin {
 
     /// Names of all topics, with the number of their partitions.
     pub fn topics(&self, timeout: Duration) -> Result<Answer, KafkaError> {
-        let (began, mut slice) = (self.trouble.begin(), WITHOUT_BROKER);
+        let (began, mut slice) = (self.trouble.begin(&self.client), WITHOUT_BROKER);
         let metadata = loop {
             let rest = (began + timeout).saturating_duration_since(Instant::now());
             let mut metadata = std::ptr::null();

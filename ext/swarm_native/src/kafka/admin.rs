@@ -7,12 +7,14 @@ use magnus::{
     value::ReprValue,
 };
 use swarm_kafka::admin::{self, Acl, Answer, Change, NewTopic, Resource};
+use swarm_kafka::client::Token;
 use swarm_kafka::error::KafkaError;
 use swarm_kafka::partitions::Partitions;
 
-use super::handle::{Handle, wait_for_end};
+use super::handle::{Handle, new_wake, wait_for_end};
 use super::told::partitions_of;
-use super::{answer, convert};
+use super::{answer, convert, error};
+use crate::gvl::{check_interrupts, without_gvl};
 
 /// A close waits this long for the end of the handle's threads.
 const GRACE: Duration = Duration::from_secs(5);
@@ -161,6 +163,38 @@ impl Admin {
         Self::ask(ruby, this, timeout, move |admin, timeout| admin.delete_acls(&filters, timeout))
     }
 
+    /// Waits until a token is wanted, for as long as the handle is open.
+    fn wanted_token(ruby: &Ruby, this: &Self) -> Result<String, Error> {
+        let wake = new_wake(ruby)?;
+        loop {
+            wake.clear();
+            let visit = this.handle.enter_to_wait(ruby, &wake)?;
+            let wanted = without_gvl(&wake, || visit.wait_for_token(&wake));
+            drop(visit);
+            if let Some(Some(config)) = wanted {
+                return Ok(config);
+            }
+            check_interrupts(ruby)?;
+        }
+    }
+
+    fn set_token(
+        ruby: &Ruby,
+        this: &Self,
+        value: String,
+        expires_at: i64,
+        principal: String,
+        extensions: Vec<String>,
+    ) -> Result<(), Error> {
+        let token = Token { value, expires_at, principal, extensions };
+        this.handle.enter(ruby)?.set_token(&token).map_err(|failed| error::raise(ruby, &failed))
+    }
+
+    fn refuse_token(ruby: &Ruby, this: &Self, reason: String) -> Result<(), Error> {
+        this.handle.enter(ruby)?.refuse_token(&reason);
+        Ok(())
+    }
+
     fn close(ruby: &Ruby, this: &Self) -> Result<(), Error> {
         this.handle.check_here(ruby)?;
         if let Ok(visit) = this.handle.door().enter() {
@@ -197,10 +231,11 @@ fn acl(given: Value) -> Result<Acl, Error> {
     Ok(Acl { resource, name, pattern, principal, host, operation, permission })
 }
 
-fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String) -> Result<Value, Error> {
+fn open(ruby: &Ruby, class: RClass, properties: RHash, made_at: String, tokens: bool) -> Result<Value, Error> {
     let config = super::config::config(ruby, properties)?;
-    let handle =
-        Handle::open(ruby, "SwarmNative::Kafka::Admin", made_at, move |lease| admin::Admin::new(config, lease))?;
+    let handle = Handle::open(ruby, "SwarmNative::Kafka::Admin", made_at, move |lease| {
+        admin::Admin::new(config, tokens, lease)
+    })?;
     super::exit::remember_admin(handle.door());
     let name = handle.enter(ruby)?.name();
     Ok(ruby.obj_wrap_as(Admin { handle, name }, class).as_value())
@@ -211,7 +246,7 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     let class = kafka.define_class("Admin", ruby.class_object())?;
     class.undef_default_alloc_func();
     crate::wrapped::look_up::<Admin>(ruby);
-    class.define_singleton_method("native_open", method!(open, 2))?;
+    class.define_singleton_method("native_open", method!(open, 3))?;
     class.define_private_method("native_create_topics", method!(Admin::create_topics, 3))?;
     class.define_private_method("native_delete_topics", method!(Admin::delete_topics, 2))?;
     class.define_private_method("native_create_partitions", method!(Admin::create_partitions, 3))?;
@@ -231,6 +266,9 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     class.define_private_method("native_create_acls", method!(Admin::create_acls, 2))?;
     class.define_private_method("native_acls", method!(Admin::acls, 2))?;
     class.define_private_method("native_delete_acls", method!(Admin::delete_acls, 2))?;
+    class.define_private_method("native_wanted_token", method!(Admin::wanted_token, 0))?;
+    class.define_private_method("native_set_token", method!(Admin::set_token, 4))?;
+    class.define_private_method("native_refuse_token", method!(Admin::refuse_token, 1))?;
     class.define_private_method("native_close", method!(Admin::close, 0))?;
     class.define_method("closed?", method!(Admin::is_closed, 0))?;
     class.define_method("name", method!(Admin::name, 0))
