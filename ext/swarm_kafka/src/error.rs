@@ -38,6 +38,14 @@ pub mod code {
     pub const PURGE_QUEUE: i32 = -152;
     /// The client can no longer be used.
     pub const FATAL: i32 = -150;
+    /// A commit names a generation of the group that is over.
+    pub const ILLEGAL_GENERATION: i32 = 22;
+    /// The group does not know this member, or no longer.
+    pub const UNKNOWN_MEMBER_ID: i32 = 25;
+    /// The group is between two generations.
+    pub const REBALANCE_IN_PROGRESS: i32 = 27;
+    /// The same as a generation that is over, in the newer protocol.
+    pub const STALE_MEMBER_EPOCH: i32 = 113;
 }
 
 /// Codes after which the same call may succeed later: librdkafka's own, then those that Kafka's protocol marks so.
@@ -225,6 +233,10 @@ mod tests {
             (code::MSG_TIMED_OUT, "msg_timed_out"),
             (code::SSL, "ssl"),
             (code::AUTHENTICATION, "authentication"),
+            (code::ILLEGAL_GENERATION, "illegal_generation"),
+            (code::UNKNOWN_MEMBER_ID, "unknown_member_id"),
+            (code::REBALANCE_IN_PROGRESS, "rebalance_in_progress"),
+            (code::STALE_MEMBER_EPOCH, "stale_member_epoch"),
         ] {
             assert_eq!(name_of(code), name);
         }

@@ -22,12 +22,35 @@ const MOST: usize = 1000;
 #[derive(Default)]
 pub struct Lines {
     wanted: AtomicBool,
-    lines: Mutex<VecDeque<Line>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    lines: VecDeque<Line>,
+    /// Lines that gave way since that was told last.
+    lost: u64,
+}
+
+impl Kept {
+    /// A line that says how many are missing before the oldest.
+    fn gap(&mut self) -> Option<Line> {
+        let lost = std::mem::take(&mut self.lost);
+        (lost > 0).then(|| Line {
+            level: 4,
+            facility: "LOST".into(),
+            text: format!("{lost} lines of the log were lost here: they came faster than they were heard"),
+        })
+    }
+
+    fn next(&mut self) -> Option<Line> {
+        self.gap().or_else(|| self.lines.pop_front())
+    }
 }
 
 impl Lines {
-    fn lines(&self) -> MutexGuard<'_, VecDeque<Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps lines from now on, or no more.
@@ -39,27 +62,32 @@ impl Lines {
     pub(crate) fn push(&self, line: impl FnOnce() -> Line) {
         if self.wanted.load(Ordering::Relaxed) {
             let line = line();
-            let mut lines = self.lines();
-            if lines.len() == MOST {
-                lines.pop_front();
+            let mut kept = self.kept();
+            if kept.lines.len() == MOST {
+                kept.lines.pop_front();
+                kept.lost += 1;
             }
-            lines.push_back(line);
+            kept.lines.push_back(line);
         }
     }
 
     /// True when there are some.
     pub fn any(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed) && !self.lines().is_empty()
+        self.wanted.load(Ordering::Relaxed) && !self.kept().lines.is_empty()
     }
 
-    /// Takes the oldest.
+    /// Takes the oldest; where older ones gave way, first a line that says how many.
     pub fn next(&self) -> Option<Line> {
-        self.lines().pop_front()
+        self.kept().next()
     }
 
     /// Takes what there is.
     pub fn take(&self) -> Vec<Line> {
-        if self.wanted.load(Ordering::Relaxed) { self.lines().drain(..).collect() } else { Vec::new() }
+        if !self.wanted.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut kept = self.kept();
+        std::iter::from_fn(|| kept.next()).collect()
     }
 }
 
@@ -79,7 +107,10 @@ mod tests {
         for number in 0..MOST + 2 {
             lines.push(|| line(number));
         }
-        assert_eq!((lines.any(), lines.next()), (true, Some(line(2))));
+        assert!(lines.any());
+        let gap = lines.next().expect("it says how many are missing");
+        assert_eq!((gap.facility.as_str(), gap.text.split(' ').next()), ("LOST", Some("2")));
+        assert_eq!(lines.next(), Some(line(2)));
         let taken = lines.take();
         assert_eq!((taken.len(), &taken[0], &taken[MOST - 2]), (MOST - 1, &line(3), &line(MOST + 1)));
         assert!(lines.take().is_empty());

@@ -30,8 +30,8 @@ pub enum News {
     Answered(Vec<Answered>),
     /// An error of the client as a whole.
     Error(KafkaError),
-    /// Statistics, as JSON.
-    Statistics(String),
+    /// Statistics, as JSON, and how many older ones they have taken the place of, since nobody had heard of those.
+    Statistics(String, u64),
     /// A new OAUTHBEARER token is wanted, for this configuration.
     Token(String),
     /// Log lines.
@@ -120,6 +120,20 @@ impl Mailbox {
         match (list.back_mut(), news) {
             // Who is slow gets more at a time.
             (Some(News::Answered(before)), News::Answered(more)) => before.extend(more),
+            // And only the newest statistics, at the place of the oldest.
+            (_, News::Statistics(json, missed)) => {
+                let waiting = list.iter_mut().find_map(|news| match news {
+                    News::Statistics(json, missed) => Some((json, missed)),
+                    _ => None,
+                });
+                match waiting {
+                    Some((older, before)) => {
+                        *older = json;
+                        *before += missed + 1;
+                    }
+                    None => list.push_back(News::Statistics(json, missed)),
+                }
+            }
             (_, news) => list.push_back(news),
         }
         drop(list);
@@ -193,7 +207,7 @@ mod tests {
         let (mailbox, wake) = (Mailbox::new().unwrap(), Wake::new().unwrap());
         mailbox.put(answered(2));
         mailbox.put(answered(3));
-        mailbox.put(News::Statistics("{}".into()));
+        mailbox.put(News::Statistics("{}".into(), 0));
         mailbox.put(answered(1));
         mailbox.end();
         let mut told = vec![(0, mailbox.untold())];
@@ -206,6 +220,23 @@ mod tests {
         }
         assert_eq!(told, [(0, 6), (5, 6), (0, 1), (1, 1)]);
         assert_eq!(mailbox.untold(), 0);
+    }
+
+    #[test]
+    fn of_statistics_that_nobody_has_taken_only_the_newest_stay_with_the_number_of_the_others() {
+        let (mailbox, wake) = (Mailbox::new().unwrap(), Wake::new().unwrap());
+        let told = || match mailbox.take(&wake) {
+            Ok(Some(News::Statistics(json, missed))) => Some((json, missed)),
+            _ => None,
+        };
+        for number in 0..5 {
+            mailbox.put(News::Statistics(number.to_string(), 0));
+            mailbox.put(answered(1));
+        }
+        assert_eq!(told(), Some(("4".into(), 4)));
+        assert!(matches!(mailbox.take(&wake), Ok(Some(News::Answered(all))) if all.len() == 5));
+        mailbox.put(News::Statistics("5".into(), 0));
+        assert_eq!(told(), Some(("5".into(), 0)));
     }
 
     #[test]

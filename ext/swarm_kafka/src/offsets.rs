@@ -55,11 +55,14 @@ impl Consumer {
             .map_err(|error| list.first_error().err().unwrap_or(error))
     }
 
-    /// Starts a commit and does not wait for its end. No list: the stored offsets.
+    /// Starts a commit and does not wait for its end: a failure is told by a poll. No list: the stored offsets.
     pub fn commit_later(&self, offsets: Option<&Partitions>) -> Result<(), KafkaError> {
         let list = offsets.map_or(std::ptr::null_mut(), Partitions::as_ptr);
-        // SAFETY: the client lives, and so does the list if there is one.
-        KafkaError::check(unsafe { sys::rd_kafka_commit(self.client.as_ptr(), list, 1) })
+        // SAFETY: client and queue live, and so does the list if there is one; there is no callback, so the result comes
+        // to the queue.
+        KafkaError::check(unsafe {
+            sys::rd_kafka_commit_queue(self.client.as_ptr(), list, self.queue().as_ptr(), None, std::ptr::null_mut())
+        })
     }
 
     /// Starts a commit whose result is asked for by [`Consumer::commit_result`]. No list: the stored offsets.

@@ -329,7 +329,7 @@ impl Reports {
                 }
             }
             Kind::Statistics if self.mailbox.wants(wants::STATISTICS) => {
-                self.mailbox.put(News::Statistics(event.statistics()));
+                self.mailbox.put(News::Statistics(event.statistics(), 0));
             }
             Kind::Token => self.mailbox.put(News::Token(event.token_config())),
             _ => {}

@@ -60,11 +60,6 @@ unsafe extern "C" {
         timeout_ms: c_int,
     ) -> c_int;
     pub fn rd_kafka_offsets_store(rk: *mut rd_kafka_t, offsets: *mut rd_kafka_topic_partition_list_t) -> c_int;
-    pub fn rd_kafka_commit(
-        rk: *mut rd_kafka_t,
-        offsets: *const rd_kafka_topic_partition_list_t,
-        asynchronous: c_int,
-    ) -> c_int;
     pub fn rd_kafka_commit_queue(
         rk: *mut rd_kafka_t,
         offsets: *const rd_kafka_topic_partition_list_t,

@@ -10,14 +10,20 @@ module SwarmNative
       # @return [Symbol] librdkafka's constant in lower case, such as `:unknown_topic_or_part` or `:msg_timed_out`
       attr_reader :name
 
+      # @return [Hash{String => Hash{Integer => Integer}}, nil] of a commit in the background that has failed: what was to be
+      #   committed, by topic and partition
+      attr_reader :offsets
+
       # @private made by the library
-      def initialize(message = nil, code = -1, name = :unknown, retriable = false, fatal = false, requires_abort = false)
+      def initialize(message = nil, code = -1, name = :unknown, retriable = false, fatal = false, requires_abort = false,
+                     offsets = nil)
         super(message)
         @code = code
         @name = name
         @retriable = retriable
         @fatal = fatal
         @requires_abort = requires_abort
+        @offsets = offsets
       end
 
       # @return [Boolean] the same call may succeed later

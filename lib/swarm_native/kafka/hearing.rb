@@ -38,15 +38,17 @@ module SwarmNative
         listen(:error, block)
       end
 
-      # Needs a `statistics.interval.ms`.
-      # @yieldparam statistics [Hash{String => Object}] librdkafka's own
+      # Needs a `statistics.interval.ms`. Where they come faster than the block hears them, only the newest are kept.
+      # @yieldparam statistics [Hash{String => Object}] librdkafka's own, and `"skipped"`: how many were passed over since
+      #   the last ones (an Integer)
       # @return [self]
       def on_statistics(&block)
         require "json"
         listen(:statistics, block)
       end
 
-      # A line of librdkafka's log, within 0.3 s. The newest thousand wait.
+      # A line of librdkafka's log, within 0.3 s. The newest thousand wait; where older ones were lost, a line of
+      # the facility "LOST" says how many.
       # @yieldparam severity [Symbol] `:error`, `:warn`, `:info` or `:debug`
       # @yieldparam facility [String] such as "FAIL"
       # @yieldparam line [String]
@@ -79,10 +81,10 @@ module SwarmNative
         end
       end
 
-      def hear(kind, about)
+      def hear(kind, about, skipped = nil)
         case kind
         when :token then fetch_token(about)
-        when :statistics then @listeners[kind]&.call(JSON.parse(about))
+        when :statistics then @listeners[kind]&.call(JSON.parse(about).merge("skipped" => skipped))
         when :log then about.each { |line| @listeners[kind]&.call(*line) }
         else @listeners[kind]&.call(about)
         end

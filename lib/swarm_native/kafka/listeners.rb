@@ -41,7 +41,13 @@ module SwarmNative
         listen(:lost, block)
       end
 
-      # An error that librdkafka repairs by itself, such as a broker that went away. Others are raised by the poll.
+      # An error that librdkafka repairs by itself, such as a broker that went away (others are raised by the poll); or a
+      # commit that nobody waited for and that has failed, an automatic one or `commit(async: true)`: then
+      # {Error#offsets} says what was to be committed. One that goes on failing is told at once, then every 30 s.
+      #
+      # A commit that fails because the group changes just now (`:rebalance_in_progress`, `:illegal_generation`,
+      # `:stale_member_epoch`, `:unknown_member_id`) is not told to a member of the group: it commits again with the next
+      # commit what is still its own, and hears by {#on_revoked} or {#on_lost} what is not.
       # @yieldparam error [Kafka::Error]
       # @return [self]
       def on_error(&block)
@@ -57,15 +63,17 @@ module SwarmNative
         listen(:end, block)
       end
 
-      # Needs a `statistics.interval.ms`.
-      # @yieldparam statistics [Hash{String => Object}] librdkafka's own
+      # Needs a `statistics.interval.ms`. Where they come faster than the block hears them, only the newest are kept.
+      # @yieldparam statistics [Hash{String => Object}] librdkafka's own, and `"skipped"`: how many were passed over since
+      #   the last ones (an Integer)
       # @return [self]
       def on_statistics(&block)
         require "json"
         listen(:statistics, block)
       end
 
-      # A line of librdkafka's log, at the poll that comes next, or within 0.3 s. The newest thousand wait.
+      # A line of librdkafka's log, at the poll that comes next, or within 0.3 s. The newest thousand wait; where
+      # older ones were lost, a line of the facility "LOST" says how many.
       # @yieldparam severity [Symbol] `:error`, `:warn`, `:info` or `:debug`
       # @yieldparam facility [String] such as "FAIL"
       # @yieldparam line [String]
@@ -98,7 +106,7 @@ module SwarmNative
         case kind
         when :assigned, :revoked then rebalance(@listeners[kind], about)
         when :lost then rebalance(@listeners[:lost] || @listeners[:revoked], about)
-        when :statistics then @listeners[kind].call(JSON.parse(about[0]))
+        when :statistics then @listeners[kind].call(JSON.parse(about[0]).merge("skipped" => about[1]))
         when :log then hear_lines(@listeners[kind])
         when :token then fetch_token(about[0])
         else @listeners[kind]&.call(*about)

@@ -181,7 +181,7 @@ module SwarmNative
       def log(event)
         return unless event.name == :error
 
-        again = event.retry_in || (event.reason == "poll" && event.error.retriable?)
+        again = event.retry_in || (%w[poll commit].include?(event.reason) && event.error.retriable?)
         SwarmNative.logger&.public_send(again ? :warn : :error, "processor: #{event}")
       rescue StandardError
         nil # a log that cannot be written must not end the work

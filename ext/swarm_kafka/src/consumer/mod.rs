@@ -3,6 +3,7 @@
 //! Everything comes out of one queue, in order: messages, rebalances, errors. A poll drains what is there, copies each
 //! message and frees librdkafka's own at once; only when there is nothing does it wait, on a descriptor.
 
+mod commits;
 mod polling;
 mod rebalance;
 

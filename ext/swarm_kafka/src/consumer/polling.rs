@@ -1,15 +1,16 @@
 //! What a consumer's polls bring: messages, and what a listener hears of between them.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use swarm_core::os::wake::Wake;
 
 use super::Consumer;
+use super::commits::Failing;
 use super::rebalance::{Rebalance, Told};
 use crate::batch::{Batch, Names};
 use crate::error::{KafkaError, code};
 use crate::lines::Line;
+use crate::partitions::Partition;
 use crate::queue::{Event, Kind, Waited};
 use crate::repeats::Repeats;
 use crate::sys;
@@ -42,10 +43,12 @@ pub enum Notice {
     Rebalance(Told),
     /// An error that librdkafka repairs by itself. Without a listener it stands in the log only.
     Error(KafkaError),
+    /// A commit that nobody waits for has failed, for these partitions. Without a listener it stands in the log only.
+    Commit(KafkaError, Vec<Partition>),
     /// The end of a partition: topic, partition, offset.
     End(String, i32, i64),
-    /// Statistics, as JSON.
-    Statistics(String),
+    /// Statistics, as JSON, and how many older ones nobody has heard in time.
+    Statistics(String, u64),
     /// A new OAUTHBEARER token is wanted, for this configuration.
     Token(String),
     /// Log lines are there: [`Consumer::next_line`] gives them.
@@ -73,11 +76,13 @@ impl Wants {
 #[derive(Default)]
 pub(super) struct Left {
     failed: Option<KafkaError>,
-    notice: Option<Notice>,
+    pub(super) notice: Option<Notice>,
     pub(super) rebalance: Option<Rebalance>,
     repeats: Repeats,
-    /// librdkafka puts statistics in front of all messages. Here they wait for their turn.
-    statistics: VecDeque<String>,
+    pub(super) failing: Failing,
+    /// librdkafka puts statistics in front of all messages. Here the newest wait for their turn, with the number of those
+    /// that they have taken the place of.
+    statistics: Option<(String, u64)>,
     /// What was handed out last was not in the order of the queue: it is the queue's turn.
     queue_first: bool,
     names: Names,
@@ -100,7 +105,7 @@ impl Consumer {
         if let Err(failed) = answered {
             left.failed = Some(failed);
         }
-        let beside = !left.queue_first && (self.client.lines().any() || !left.statistics.is_empty());
+        let beside = !left.queue_first && (self.client.lines().any() || left.statistics.is_some());
         if beside || left.failed.is_some() || left.notice.is_some() || left.rebalance.is_some() {
             return None;
         }
@@ -185,7 +190,7 @@ impl Consumer {
         let notice = if self.client.lines().any() {
             Some(Notice::Lines)
         } else {
-            left.statistics.pop_front().map(Notice::Statistics)
+            left.statistics.take().map(|(json, missed)| Notice::Statistics(json, missed))
         };
         left.queue_first = notice.is_some();
         notice
@@ -217,15 +222,10 @@ impl Consumer {
         match event.kind() {
             Kind::Rebalance => left.rebalance = Some(self.rebalance(event)),
             Kind::Error => self.look_at_error(event, left),
-            Kind::Commit => {
-                let code = event.code();
-                if code != code::NO_ERROR && code != code::NO_OFFSET {
-                    let error = event.error();
-                    tracing::warn!(target: "librdkafka", name = error.name, "a commit failed: {}", error.message);
-                }
-            }
+            Kind::Commit => self.look_at_commit(event, left),
             Kind::Statistics if self.wants(Wants::STATISTICS) => {
-                left.statistics.push_back(event.statistics());
+                let missed = left.statistics.take().map_or(0, |(_, missed)| missed + 1);
+                left.statistics = Some((event.statistics(), missed));
             }
             Kind::Token => left.notice = Some(Notice::Token(event.token_config())),
             Kind::Message | Kind::Delivery | Kind::Statistics | Kind::Other => {}

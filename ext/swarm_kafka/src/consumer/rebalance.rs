@@ -130,8 +130,10 @@ impl Consumer {
         let Some(queue) = queue else { return Leaving::Done };
         loop {
             while let Some(event) = queue.next() {
-                if event.kind() == Kind::Rebalance {
-                    return Leaving::Rebalance(self.tell(self.rebalance(&event)));
+                match event.kind() {
+                    Kind::Rebalance => return Leaving::Rebalance(self.tell(self.rebalance(&event))),
+                    Kind::Commit => super::commits::log_failure(&event),
+                    _ => {}
                 }
             }
             // SAFETY: the client lives.

@@ -273,9 +273,10 @@ fn news_of(ruby: &Ruby, news: News) -> Result<RArray, Error> {
             array.push(ruby.to_symbol("error"))?;
             array.push(error::exception(ruby, &failed)?)?;
         }
-        News::Statistics(json) => {
+        News::Statistics(json, missed) => {
             array.push(ruby.to_symbol("statistics"))?;
             array.push(json)?;
+            array.push(missed)?;
         }
         News::Token(config) => {
             array.push(ruby.to_symbol("token"))?;

@@ -32,15 +32,21 @@ pub fn notice_of(ruby: &Ruby, notice: Notice) -> Result<RArray, Error> {
             array.push(ruby.to_symbol("error"))?;
             array.push(error::exception(ruby, &failed)?)?;
         }
+        Notice::Commit(failed, partitions) => {
+            let about = offsets(ruby, partitions)?;
+            array.push(ruby.to_symbol("error"))?;
+            array.push(error::exception_about(ruby, &failed, about)?)?;
+        }
         Notice::End(topic, partition, offset) => {
             array.push(ruby.to_symbol("end"))?;
             array.push(convert::interned(ruby, &topic))?;
             array.push(partition)?;
             array.push(offset)?;
         }
-        Notice::Statistics(json) => {
+        Notice::Statistics(json, missed) => {
             array.push(ruby.to_symbol("statistics"))?;
             array.push(json)?;
+            array.push(missed)?;
         }
         Notice::Lines => array.push(ruby.to_symbol("log"))?,
         Notice::Token(config) => {

@@ -215,7 +215,7 @@ module SwarmNative
           @consumer.on_assigned { |partitions| assigned(partitions) }
           @consumer.on_revoked { |partitions| revoked(partitions, @settings.revoke_timeout, nil) }
           @consumer.on_lost { |partitions| revoked(partitions, 0, "lost") }
-          @consumer.on_error { |error| tell(:error, error: error, reason: "poll") }
+          @consumer.on_error { |error| tell(:error, error: error, reason: error.offsets ? "commit" : "poll") }
           @consumer.on_statistics { |statistics| tell(:lag, lag: Lag.of(statistics)) } if @processor.heard?(:lag)
         end
 
