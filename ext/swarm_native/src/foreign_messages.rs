@@ -24,13 +24,19 @@ struct Message {
     private: *mut c_void,
 }
 
+type TopicName = unsafe extern "C" fn(*const c_void) -> *const c_char;
+type Timestamp = unsafe extern "C" fn(*const Message, *mut c_int) -> i64;
+type Headers = unsafe extern "C" fn(*const Message, *mut *mut c_void) -> c_int;
+type Header = unsafe extern "C" fn(*const c_void, usize, *mut *const c_char, *mut *const c_void, *mut usize) -> c_int;
+type Destroy = unsafe extern "C" fn(*mut Message);
+
 /// What the library that the messages are of has for them.
 struct Functions {
-    topic_name: unsafe extern "C" fn(*const c_void) -> *const c_char,
-    timestamp: unsafe extern "C" fn(*const Message, *mut c_int) -> i64,
-    headers: unsafe extern "C" fn(*const Message, *mut *mut c_void) -> c_int,
-    header: unsafe extern "C" fn(*const c_void, usize, *mut *const c_char, *mut *const c_void, *mut usize) -> c_int,
-    destroy: unsafe extern "C" fn(*mut Message),
+    topic_name: TopicName,
+    timestamp: Timestamp,
+    headers: Headers,
+    header: Header,
+    destroy: Destroy,
     addresses: [usize; 5],
 }
 
@@ -83,11 +89,11 @@ fn library(ruby: &Ruby, addresses: Vec<usize>) -> Result<bool, Error> {
         // unloaded, and librdkafka's ABI gives their shapes.
         unsafe {
             Functions {
-                topic_name: std::mem::transmute::<usize, _>(topic_name),
-                timestamp: std::mem::transmute::<usize, _>(timestamp),
-                headers: std::mem::transmute::<usize, _>(headers),
-                header: std::mem::transmute::<usize, _>(header),
-                destroy: std::mem::transmute::<usize, _>(destroy),
+                topic_name: std::mem::transmute::<usize, TopicName>(topic_name),
+                timestamp: std::mem::transmute::<usize, Timestamp>(timestamp),
+                headers: std::mem::transmute::<usize, Headers>(headers),
+                header: std::mem::transmute::<usize, Header>(header),
+                destroy: std::mem::transmute::<usize, Destroy>(destroy),
                 addresses,
             }
         }
