@@ -32,6 +32,15 @@ struct Opaque {
     pace: Pace,
 }
 
+/// A client that authenticates by OAUTHBEARER tokens, for which it asks.
+pub trait Bearer {
+    /// Gives librdkafka the token that it wants.
+    fn set_token(&self, token: &Token) -> Result<(), KafkaError>;
+
+    /// Tells librdkafka that there is no token now; it asks again in a while.
+    fn refuse_token(&self, reason: &str);
+}
+
 /// What OAUTHBEARER identifies a client by.
 #[derive(Clone, Debug)]
 pub struct Token {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use swarm_core::fork_gate::Lease;
 use swarm_core::os::wake::Wake;
 
-use crate::client::{Client, Role, Token};
+use crate::client::{Bearer, Client, Role, Token};
 use crate::config::{Config, OpenError};
 use crate::delivery::{Report, Slot, Waiters};
 use crate::ending::spawn_without_signals;
@@ -117,16 +117,6 @@ impl Producer {
     /// Where the answers are waited for.
     pub fn waiters(&self) -> &Arc<Waiters> {
         &self.reports.waiters
-    }
-
-    /// Gives librdkafka the token that it has asked for.
-    pub fn set_token(&self, token: &Token) -> Result<(), KafkaError> {
-        self.client.set_token(token)
-    }
-
-    /// Tells librdkafka that there is no token now; it asks again in a while.
-    pub fn refuse_token(&self, reason: &str) {
-        self.client.refuse_token(reason);
     }
 
     /// The error after which the producer can no longer be used, once there is one.
@@ -263,6 +253,16 @@ impl Producer {
             }
         }
         self.reports.lost.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+}
+
+impl Bearer for Producer {
+    fn set_token(&self, token: &Token) -> Result<(), KafkaError> {
+        self.client.set_token(token)
+    }
+
+    fn refuse_token(&self, reason: &str) {
+        self.client.refuse_token(reason);
     }
 }
 

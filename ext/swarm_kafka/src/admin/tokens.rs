@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use swarm_core::os::wake::Wake;
 
 use super::Admin;
-use crate::client::Token;
+use crate::client::{Bearer, Token};
 use crate::error::KafkaError;
 
 /// What is wanted, as `sasl.oauthbearer.config` says it.
@@ -64,9 +64,10 @@ impl Admin {
     pub fn wait_for_token(&self, wake: &Wake) -> Option<String> {
         self.trouble.wait(wake, |tokens| tokens.take())
     }
+}
 
-    /// Gives librdkafka the token that it wants.
-    pub fn set_token(&self, token: &Token) -> Result<(), KafkaError> {
+impl Bearer for Admin {
+    fn set_token(&self, token: &Token) -> Result<(), KafkaError> {
         self.client.set_token(token)?;
         self.trouble.tokens().answered(true);
         // What was said for the want of one says nothing any more.
@@ -74,8 +75,8 @@ impl Admin {
         Ok(())
     }
 
-    /// Tells librdkafka that there is no token now. It is asked for again in a while, and by the next call.
-    pub fn refuse_token(&self, reason: &str) {
+    /// The next call asks again too.
+    fn refuse_token(&self, reason: &str) {
         self.trouble.tokens().answered(false);
         self.client.refuse_token(reason);
     }

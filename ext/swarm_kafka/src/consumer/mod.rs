@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use swarm_core::fork_gate::Lease;
 
-use crate::client::{Client, Role, Token};
+use crate::client::{Bearer, Client, Role, Token};
 use crate::config::{Config, ConfigError, OpenError};
 use crate::error::{KafkaError, text};
 use crate::offsets::Commits;
@@ -109,16 +109,6 @@ impl Consumer {
         unsafe { text(sys::rd_kafka_rebalance_protocol(self.client.as_ptr())) }
     }
 
-    /// Answers [`Notice::Token`].
-    pub fn set_token(&self, token: &Token) -> Result<(), KafkaError> {
-        self.client.set_token(token)
-    }
-
-    /// Answers [`Notice::Token`] when there is no token; it is asked for again in a while.
-    pub fn refuse_token(&self, reason: &str) {
-        self.client.refuse_token(reason);
-    }
-
     /// The queue that a poll reads.
     pub fn queue(&self) -> &Queue {
         &self.queue
@@ -165,5 +155,15 @@ impl Consumer {
 
     fn left(&self) -> MutexGuard<'_, Left> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bearer for Consumer {
+    fn set_token(&self, token: &Token) -> Result<(), KafkaError> {
+        self.client.set_token(token)
+    }
+
+    fn refuse_token(&self, reason: &str) {
+        self.client.refuse_token(reason);
     }
 }

@@ -7,13 +7,13 @@ use magnus::{
     value::ReprValue,
 };
 use swarm_kafka::admin::{self, Acl, Answer, Change, NewTopic, Resource};
-use swarm_kafka::client::Token;
 use swarm_kafka::error::KafkaError;
 use swarm_kafka::partitions::Partitions;
 
 use super::handle::{Handle, new_wake, wait_for_end};
+use super::token::{self, TakesTokens};
 use super::told::partitions_of;
-use super::{answer, convert, error};
+use super::{answer, convert};
 use crate::gvl::{check_interrupts, without_gvl};
 
 /// A close waits this long for the end of the handle's threads.
@@ -23,6 +23,14 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Admin {
     handle: Handle<admin::Admin>,
     name: String,
+}
+
+impl TakesTokens for Admin {
+    type Client = admin::Admin;
+
+    fn handle(&self) -> &Handle<Self::Client> {
+        &self.handle
+    }
 }
 
 impl Admin {
@@ -178,23 +186,6 @@ impl Admin {
         }
     }
 
-    fn set_token(
-        ruby: &Ruby,
-        this: &Self,
-        value: String,
-        expires_at: i64,
-        principal: String,
-        extensions: Vec<String>,
-    ) -> Result<(), Error> {
-        let token = Token { value, expires_at, principal, extensions };
-        this.handle.enter(ruby)?.set_token(&token).map_err(|failed| error::raise(ruby, &failed))
-    }
-
-    fn refuse_token(ruby: &Ruby, this: &Self, reason: String) -> Result<(), Error> {
-        this.handle.enter(ruby)?.refuse_token(&reason);
-        Ok(())
-    }
-
     fn close(ruby: &Ruby, this: &Self) -> Result<(), Error> {
         this.handle.check_here(ruby)?;
         if let Ok(visit) = this.handle.door().enter() {
@@ -267,8 +258,8 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     class.define_private_method("native_acls", method!(Admin::acls, 2))?;
     class.define_private_method("native_delete_acls", method!(Admin::delete_acls, 2))?;
     class.define_private_method("native_wanted_token", method!(Admin::wanted_token, 0))?;
-    class.define_private_method("native_set_token", method!(Admin::set_token, 4))?;
-    class.define_private_method("native_refuse_token", method!(Admin::refuse_token, 1))?;
+    class.define_private_method("native_set_token", method!(token::set::<Admin>, 4))?;
+    class.define_private_method("native_refuse_token", method!(token::refuse::<Admin>, 1))?;
     class.define_private_method("native_close", method!(Admin::close, 0))?;
     class.define_method("closed?", method!(Admin::is_closed, 0))?;
     class.define_method("name", method!(Admin::name, 0))

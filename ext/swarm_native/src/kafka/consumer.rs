@@ -11,7 +11,6 @@ use magnus::{
 };
 use swarm_core::os::wake::Wake;
 use swarm_kafka::batch;
-use swarm_kafka::client::Token;
 use swarm_kafka::consumer::{self, Leaving, Limits, Polled, Wants};
 use swarm_kafka::door::Visit;
 use swarm_kafka::error::{KafkaError, code};
@@ -23,6 +22,7 @@ use super::convert;
 use super::error;
 use super::handle::{Handle, new_wake, wait_for_end};
 use super::message::Message;
+use super::token::{self, TakesTokens};
 use super::told::{by_topic, notice_of, offsets, offsets_or_nil, partitions_of, rebalance};
 use crate::gvl::{check_interrupts, without_gvl};
 
@@ -37,6 +37,14 @@ pub struct Consumer {
     name: Mutex<String>,
     /// Somebody wants the poll that waits, or the next one, to return.
     woken: AtomicBool,
+}
+
+impl TakesTokens for Consumer {
+    type Client = consumer::Consumer;
+
+    fn handle(&self) -> &Handle<Self::Client> {
+        &self.handle
+    }
 }
 
 impl Consumer {
@@ -156,23 +164,6 @@ impl Consumer {
 
     fn rearm(ruby: &Ruby, this: &Self) -> Result<(), Error> {
         this.enter(ruby)?.queue().rearm();
-        Ok(())
-    }
-
-    fn set_token(
-        ruby: &Ruby,
-        this: &Self,
-        value: String,
-        expires_at: i64,
-        principal: String,
-        extensions: Vec<String>,
-    ) -> Result<(), Error> {
-        let token = Token { value, expires_at, principal, extensions };
-        this.handle.enter(ruby)?.set_token(&token).map_err(|failed| error::raise(ruby, &failed))
-    }
-
-    fn refuse_token(ruby: &Ruby, this: &Self, reason: String) -> Result<(), Error> {
-        this.handle.enter(ruby)?.refuse_token(&reason);
         Ok(())
     }
 
@@ -387,8 +378,8 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     class.define_private_method("native_listen", method!(Consumer::listen, 1))?;
     class.define_private_method("native_line", method!(Consumer::line, 0))?;
     class.define_private_method("native_leave", method!(Consumer::leave, 1))?;
-    class.define_private_method("native_set_token", method!(Consumer::set_token, 4))?;
-    class.define_private_method("native_refuse_token", method!(Consumer::refuse_token, 1))?;
+    class.define_private_method("native_set_token", method!(token::set::<Consumer>, 4))?;
+    class.define_private_method("native_refuse_token", method!(token::refuse::<Consumer>, 1))?;
     class.define_private_method("native_assign", method!(Consumer::assign, 1))?;
     class.define_private_method("native_pause", method!(Consumer::pause, 2))?;
     class.define_private_method("native_seek", method!(Consumer::seek, 2))?;

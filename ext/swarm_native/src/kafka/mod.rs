@@ -17,6 +17,7 @@ mod handle;
 mod message;
 mod mock_cluster;
 mod producer;
+mod token;
 mod told;
 mod transactions;
 

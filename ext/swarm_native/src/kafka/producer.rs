@@ -8,7 +8,6 @@ use magnus::{
     Class, Error, Module, Object as _, RArray, RClass, RHash, RModule, RString, Ruby, Value, method, r_hash::ForEach,
     value::ReprValue,
 };
-use swarm_kafka::client::Token;
 use swarm_kafka::delivery::Slot;
 use swarm_kafka::delivery::Waiters;
 use swarm_kafka::ending::Ending;
@@ -21,6 +20,7 @@ use super::convert;
 use super::delivery::Delivery;
 use super::error;
 use super::handle::{Handle, new_wake, wait_for_end};
+use super::token::{self, TakesTokens};
 use crate::gvl::{check_interrupts, without_gvl};
 
 /// How long a producer that nobody has closed may still deliver, in the background.
@@ -37,6 +37,14 @@ pub struct Producer {
     tokens: bool,
     /// Seconds that a full queue is waited for.
     pub queue_timeout: Option<f64>,
+}
+
+impl TakesTokens for Producer {
+    type Client = producer::Producer;
+
+    fn handle(&self) -> &Handle<Self::Client> {
+        &self.handle
+    }
 }
 
 /// Header names and values, copied.
@@ -187,23 +195,6 @@ impl Producer {
 
     fn end_hearing(&self) {
         self.mailbox.end();
-    }
-
-    fn set_token(
-        ruby: &Ruby,
-        this: &Self,
-        value: String,
-        expires_at: i64,
-        principal: String,
-        extensions: Vec<String>,
-    ) -> Result<(), Error> {
-        let token = Token { value, expires_at, principal, extensions };
-        this.handle.enter(ruby)?.set_token(&token).map_err(|failed| error::raise(ruby, &failed))
-    }
-
-    fn refuse_token(ruby: &Ruby, this: &Self, reason: String) -> Result<(), Error> {
-        this.handle.enter(ruby)?.refuse_token(&reason);
-        Ok(())
     }
 
     fn is_closed(ruby: &Ruby, this: &Self) -> Result<bool, Error> {
@@ -372,8 +363,8 @@ pub fn init(ruby: &Ruby, kafka: RModule) -> Result<(), Error> {
     class.define_private_method("native_listen", method!(Producer::listen, 1))?;
     class.define_private_method("native_hear", method!(Producer::hear, 0))?;
     class.define_private_method("native_end_hearing", method!(Producer::end_hearing, 0))?;
-    class.define_private_method("native_set_token", method!(Producer::set_token, 4))?;
-    class.define_private_method("native_refuse_token", method!(Producer::refuse_token, 1))?;
+    class.define_private_method("native_set_token", method!(token::set::<Producer>, 4))?;
+    class.define_private_method("native_refuse_token", method!(token::refuse::<Producer>, 1))?;
     class.define_private_method("native_produce", method!(Producer::produce, 6))?;
     class.define_private_method("native_flush", method!(Producer::flush, 1))?;
     class.define_private_method("native_close", method!(Producer::close, 1))?;
