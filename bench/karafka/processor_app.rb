@@ -17,7 +17,10 @@ def process(topic, **settings, &block)
   Thread.new { processor.run(&block) }
 end
 
-process(ENV.fetch("APP_LIGHT")) { |batch| DONE[:light] += batch.payloads.size }
+process(ENV.fetch("APP_LIGHT")) do |batch|
+  sleep 0.01 until DONE[:busy].positive?
+  DONE[:light] += batch.payloads.size
+end
 process(ENV.fetch("APP_BUSY"), max_batch: 10) do |batch|
   batch.each do
     due = now + 0.05
