@@ -118,6 +118,30 @@ RSpec.describe "the drop-in's polling", :karafka, :kafka, :test_gems do
     expect(result.out).to eq(":waited\nnil\n")
   end
 
+  it "raises what a callback raises, in a poll that waits too" do
+    result = run_ruby(<<~RUBY, env: { "SERVERS" => bootstrap_servers, **test_gems_env }, deadline: KarafkaApp::PATIENCE)
+      gem "karafka", "= #{KarafkaApp::VERSIONS.last}"
+      require "karafka"
+      require "swarm_native/karafka"
+      told = Class.new(Exception)
+      Rdkafka::Config.statistics_callback = ->(_) { raise told, "told" }
+      consumer = Rdkafka::Config.new("bootstrap.servers": ENV.fetch("SERVERS"), "group.id": "g",
+                                     "statistics.interval.ms": 300).consumer
+      Client = Struct.new(:revoked_partitions) { def rebalance_manager = self }
+      SwarmNative::Karafka::FastPoll.serve(consumer, Client.new({}))
+      raised = 0
+      6.times do
+        consumer.poll(1000)
+      rescue told
+        raised += 1
+      end
+      p raised >= 3
+      Rdkafka::Config.statistics_callback = nil
+      consumer.close
+    RUBY
+    expect(result.out).to eq("true\n"), result.inspect
+  end
+
   it "begins to poll for messages as soon as a listener's first wait for events has something to end for" do
     result = run_ruby(<<~RUBY, env: { "SERVERS" => bootstrap_servers, "TOPIC" => new_topic, **test_gems_env }, deadline: KarafkaApp::PATIENCE)
       gem "karafka", "= #{KarafkaApp::VERSIONS.last}"

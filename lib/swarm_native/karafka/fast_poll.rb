@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require_relative "callbacks"
 require_relative "messages"
 
 module SwarmNative
@@ -40,6 +41,7 @@ module SwarmNative
       class << self
         def join
           ::Karafka::Connection::Client.prepend(Client)
+          Callbacks.join
         end
 
         def serve(consumer, client)
@@ -64,6 +66,7 @@ module SwarmNative
       # @yield polls as the binding does it
       # @return [Rdkafka::Consumer::Message, nil]
       def call(timeout_ms, &plain)
+        raise_late
         if may_hold?
           message = held
           return message if message
@@ -98,7 +101,20 @@ module SwarmNative
       end
 
       def wait(timeout_ms)
-        take { |inner| Turnstile.send(:native_wait, @function.address, inner.address, timeout_ms) }
+        message, @late = Callbacks.while_waiting do
+          take { |inner| Turnstile.send(:native_wait, @function.address, inner.address, timeout_ms) }
+        end
+        raise_late unless message
+        message
+      end
+
+      # A message that came with what a callback has raised is handed out first.
+      def raise_late
+        return unless @late
+
+        late = @late
+        @late = nil
+        raise late
       end
 
       def take
