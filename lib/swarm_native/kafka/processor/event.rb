@@ -19,7 +19,8 @@ module SwarmNative
       # message has gone to the dead letters), "dead_letter_failed" (they have not taken it: it is tried again, and its
       # partition does not get on until they do; `error.cause` is what the block raised), "revoked" (a job did not end
       # within `revoke_timeout`; its result is dropped), "shutdown" (jobs did not end within `shutdown_timeout`), "poll"
-      # (the consumer's error), "commit" (offsets could not be committed: `error.offsets`; they are tried again), "polling_ttl" and "consuming_ttl" (the node is unhealthy), "listener" (one raised).
+      # (the consumer's error), "commit" (offsets could not be committed: `error.offsets`; they are tried again),
+      # "polling_ttl" and "consuming_ttl" (the node is unhealthy), "listener" (one raised).
       class Event
         NAMES = %i[consumed error paused resumed assigned revoked lag].freeze
 
